@@ -1,0 +1,1 @@
+//! The egress sidecar: the only process of the pod with a network.

@@ -1,0 +1,1 @@
+//! Landlock and seccomp around the processes of the agent pod, with a self-test before exec.

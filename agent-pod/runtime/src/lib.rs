@@ -1,0 +1,1 @@
+//! The brain: model loop with tool calling, streaming.

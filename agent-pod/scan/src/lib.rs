@@ -1,0 +1,1 @@
+//! Streaming search for secret values in both directions. No IO.

@@ -1,0 +1,1 @@
+//! The hands: executes tools under the tools' own uid.

@@ -1,0 +1,1 @@
+//! Credential source: Vault login, reads, zeroised values.

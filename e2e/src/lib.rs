@@ -1,0 +1,1 @@
+//! The local cluster, end-to-end tests, attack suites, controls, doubles.
