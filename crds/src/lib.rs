@@ -1,1 +1,30 @@
 //! The typed kinds of the Redoubt API: schemas, CEL rules, conditions and reasons. No IO.
+//!
+//! Two groups, so that RBAC tells teams from the platform on one glance: [`TEAM_GROUP`] holds the namespaced kinds that
+//! teams write, [`PLATFORM_GROUP`] the cluster-scoped ones of the platform team. The YAML under `crds/yaml/` is printed
+//! from these types by `cargo run --package redoubt-crds`; a test fails when it differs.
+
+pub mod condition;
+pub mod grammar;
+mod kinds;
+pub mod names;
+pub mod yaml;
+
+pub use kinds::agent::{Agent, AgentRuntime, AgentSpec, AgentStatus, Caller, EffectiveRule, Limits, Model, PolicyStatus};
+pub use kinds::egress_policy::{AllowRule, EgressPolicy, EgressPolicySpec};
+pub use kinds::isolation_class::{Images, IsolationClass, IsolationClassSpec, Tee};
+pub use kinds::secret_binding::{
+    BearerInjection, Destination, HeaderInjection, Injection, Kv2Source, SecretBinding, SecretBindingSpec, VaultSource,
+};
+pub use kinds::shared::{LocalReference, Protocol, ServiceAccountReference, Source, SourceKind, Status};
+pub use kinds::tool::{Effect, HttpFunction, HttpTool, Tool, ToolSpec};
+pub use kinds::vault_connection::{KubernetesAuth, VaultAuth, VaultConnection, VaultConnectionSpec, VaultGrant, VaultPath};
+
+/// API group of the kinds that teams write in their own namespaces.
+pub const TEAM_GROUP: &str = "redoubt.dev";
+
+/// API group of the cluster-scoped kinds that the platform team writes.
+pub const PLATFORM_GROUP: &str = "platform.redoubt.dev";
+
+/// The one version of both groups.
+pub const VERSION: &str = "v1alpha1";

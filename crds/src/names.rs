@@ -1,0 +1,40 @@
+//! Names that several parts must agree on: of an agent's children, of labels, of the operator itself.
+//!
+//! The prefix of the children's names is reserved. Admission policies see only the name of a pod or an account in a
+//! token request or an exec, so the guards against namespace editors rest on it.
+
+/// Every object that the operator makes for an Agent has this prefix before the Agent's own name.
+pub const CHILD_PREFIX: &str = "redoubt-agent-";
+
+/// Longest name of an Agent, in characters, so that each child's name is a DNS label (63).
+pub const AGENT_NAME_MAX: usize = 45;
+
+/// Label on every child; its value is the Agent's name.
+pub const AGENT_LABEL: &str = "redoubt.dev/agent";
+
+/// Annotation that makes an IsolationClass the default one when it is `"true"`.
+pub const DEFAULT_CLASS_ANNOTATION: &str = "isolationclass.redoubt.dev/is-default-class";
+
+/// Namespace of the operator.
+pub const OPERATOR_NAMESPACE: &str = "redoubt-system";
+
+/// Service account of the operator, in [`OPERATOR_NAMESPACE`]. Admission policies know the operator by it.
+pub const OPERATOR_ACCOUNT: &str = "redoubt-operator";
+
+/// Field manager of every server-side apply that the operator does.
+pub const FIELD_MANAGER: &str = "redoubt-operator";
+
+/// The one Secret the operator may read, in [`OPERATOR_NAMESPACE`]: its signing key.
+pub const SIGNING_KEY_SECRET: &str = "redoubt-signing-key";
+
+/// The name that all children of the Agent called `agent` carry.
+#[must_use]
+pub fn child(agent: &str) -> String {
+    format!("{CHILD_PREFIX}{agent}")
+}
+
+/// The audience a caller's service-account token must name to be let in to an agent.
+#[must_use]
+pub fn audience(namespace: &str, agent: &str) -> String {
+    format!("redoubt.dev/agents/{namespace}/{agent}")
+}
