@@ -6,19 +6,28 @@
 
 pub mod condition;
 pub mod grammar;
+#[allow(
+    missing_docs,
+    reason = "the derive makes undocumented helper types; every field of ours is documented"
+)]
 mod kinds;
 pub mod names;
 pub mod yaml;
 
-pub use kinds::agent::{Agent, AgentRuntime, AgentSpec, AgentStatus, Caller, EffectiveRule, Limits, Model, PolicyStatus};
+pub use kinds::agent::{
+    Agent, AgentRuntime, AgentSpec, AgentStatus, Caller, EffectiveRule, Limits, Model, PolicyStatus,
+};
 pub use kinds::egress_policy::{AllowRule, EgressPolicy, EgressPolicySpec};
 pub use kinds::isolation_class::{Images, IsolationClass, IsolationClassSpec, Tee};
 pub use kinds::secret_binding::{
-    BearerInjection, Destination, HeaderInjection, Injection, Kv2Source, SecretBinding, SecretBindingSpec, VaultSource,
+    BearerInjection, Destination, HeaderInjection, Injection, Kv2Source, SecretBinding, SecretBindingSpec,
+    VaultSource,
 };
 pub use kinds::shared::{LocalReference, Protocol, ServiceAccountReference, Source, SourceKind, Status};
 pub use kinds::tool::{Effect, HttpFunction, HttpTool, Tool, ToolSpec};
-pub use kinds::vault_connection::{KubernetesAuth, VaultAuth, VaultConnection, VaultConnectionSpec, VaultGrant, VaultPath};
+pub use kinds::vault_connection::{
+    KubernetesAuth, VaultAuth, VaultConnection, VaultConnectionSpec, VaultGrant, VaultPath,
+};
 
 /// API group of the kinds that teams write in their own namespaces.
 pub const TEAM_GROUP: &str = "redoubt.dev";

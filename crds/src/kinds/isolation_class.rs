@@ -21,7 +21,11 @@ use super::shared::Status;
     category = "redoubt-platform",
     printcolumn(name = "RuntimeClass", type_ = "string", json_path = ".spec.runtimeClassName"),
     printcolumn(name = "TEE", type_ = "string", json_path = ".spec.tee"),
-    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type=='Accepted')].status"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].status"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

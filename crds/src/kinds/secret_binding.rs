@@ -19,7 +19,11 @@ use super::shared::{Source, Status};
     category = "redoubt",
     printcolumn(name = "Vault", type_ = "string", json_path = ".spec.vault.connectionName"),
     printcolumn(name = "Path", type_ = "string", json_path = ".spec.vault.kv2.path", priority = 1),
-    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type=='Accepted')].status"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Accepted')].status"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -52,7 +52,9 @@ pub struct Source {
 }
 
 /// What is spoken with the destination.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+)]
 pub enum Protocol {
     /// HTTP over TLS, the default.
     #[default]

@@ -1,0 +1,185 @@
+//! Hosts and host patterns, in one canonical form.
+//!
+//! A host is a lower-case ASCII name without a trailing dot, or an IP address in its standard form. What is neither is
+//! refused rather than repaired: percent-encoding, non-ASCII letters, and the decimal, octal, hexadecimal and short forms
+//! of IPv4 addresses.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A host in canonical form. Only [`Host::from_str`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Host {
+    /// A DNS name (RFC 1123, and underscores, which some services use).
+    Name(Name),
+    /// An address. IPv6 addresses that embed an IPv4 address are kept as written.
+    Ip(IpAddr),
+}
+
+/// A canonical DNS name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+impl Name {
+    /// The name, lower-case, without a trailing dot.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is not a host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// Empty, or longer than 253 characters.
+    #[error("a host has 1 to 253 characters")]
+    Length,
+    /// A label is empty, longer than 63 characters, or begins or ends with a hyphen.
+    #[error("each label of a host has 1 to 63 characters and neither begins nor ends with a hyphen")]
+    Label,
+    /// A character that no host has.
+    #[error(
+        "a host has only ASCII letters, digits, '-', '_' and '.'; write international names in their xn-- form"
+    )]
+    Character,
+    /// A name whose last label is a number: an address in a form that parsers disagree about.
+    #[error("write an IPv4 address as four decimal numbers without leading zeros")]
+    NumericName,
+    /// A wildcard that is not a whole first label above at least two labels.
+    #[error(
+        "a wildcard stands for exactly the first label and has at least two labels after it, as in *.example.com"
+    )]
+    Wildcard,
+}
+
+impl FromStr for Host {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return inner.parse::<Ipv6Addr>().map(|ip| Self::Ip(ip.into())).map_err(|_| HostError::Character);
+        }
+        if let Ok(ip) = text.parse::<Ipv6Addr>() {
+            return Ok(Self::Ip(ip.into()));
+        }
+        let text = text.strip_suffix('.').unwrap_or(text);
+        if text.is_empty() || text.len() > 253 {
+            return Err(HostError::Length);
+        }
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+            return Err(HostError::Character);
+        }
+        let last = text.rsplit('.').next().unwrap_or_default();
+        let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+        if last.bytes().all(|b| b.is_ascii_digit())
+            || hexadecimal.is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
+        {
+            return text
+                .parse::<Ipv4Addr>()
+                .map(|ip| Self::Ip(ip.into()))
+                .map_err(|_| HostError::NumericName);
+        }
+        if text.split('.').any(|l| l.is_empty() || l.len() > 63 || l.starts_with('-') || l.ends_with('-')) {
+            return Err(HostError::Label);
+        }
+        Ok(Self::Name(Name(text.to_ascii_lowercase())))
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => out.write_str(&name.0),
+            Self::Ip(IpAddr::V4(ip)) => ip.fmt(out),
+            Self::Ip(IpAddr::V6(ip)) => write!(out, "[{ip}]"),
+        }
+    }
+}
+
+impl TryFrom<String> for Host {
+    type Error = HostError;
+    fn try_from(text: String) -> Result<Self, HostError> {
+        text.parse()
+    }
+}
+
+impl From<Host> for String {
+    fn from(host: Host) -> Self {
+        host.to_string()
+    }
+}
+
+/// Which hosts a rule speaks of: one host, or all names of one label below a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum HostPattern {
+    /// Just this host.
+    Exact(Host),
+    /// `*.NAME`: every name that has exactly one label before `NAME`, as in TLS certificates (RFC 6125).
+    OneLabelBelow(Name),
+}
+
+impl FromStr for HostPattern {
+    type Err = HostError;
+
+    fn from_str(text: &str) -> Result<Self, HostError> {
+        match text.strip_prefix("*.") {
+            None => text.parse().map(Self::Exact),
+            Some(suffix) => match suffix.parse()? {
+                Host::Name(name) if name.0.contains('.') => Ok(Self::OneLabelBelow(name)),
+                _ => Err(HostError::Wildcard),
+            },
+        }
+    }
+}
+
+impl HostPattern {
+    /// Whether the pattern speaks of `host`.
+    #[must_use]
+    pub fn matches(&self, host: &Host) -> bool {
+        match (self, host) {
+            (Self::Exact(own), other) => own == other,
+            (Self::OneLabelBelow(suffix), Host::Name(name)) => {
+                name.0.split_once('.').is_some_and(|(_, rest)| rest == suffix.0)
+            }
+            (Self::OneLabelBelow(_), Host::Ip(_)) => false,
+        }
+    }
+
+    /// The hosts that both patterns speak of.
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Exact(host), pattern) | (pattern, Self::Exact(host)) => {
+                pattern.matches(host).then(|| Self::Exact(host.clone()))
+            }
+            (a, b) => (a == b).then(|| a.clone()),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(host) => host.fmt(out),
+            Self::OneLabelBelow(name) => write!(out, "*.{}", name.0),
+        }
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = HostError;
+    fn try_from(text: String) -> Result<Self, HostError> {
+        text.parse()
+    }
+}
+
+impl From<HostPattern> for String {
+    fn from(pattern: HostPattern) -> Self {
+        pattern.to_string()
+    }
+}
