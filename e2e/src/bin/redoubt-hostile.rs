@@ -67,17 +67,23 @@ fn serve(mut stream: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
             Ok(order) => obey(order).unwrap_or_else(|error| json!({"succeeded": false, "error": error.to_string()})),
             Err(error) => json!({"misunderstood": error.to_string()}),
         };
-        let answer = json!({
-            "id": "hostile", "object": "chat.completion", "created": 0, "model": "hostile",
-            "choices": [{"index": 0, "finish_reason": "stop",
-                "message": {"role": "assistant", "content": content.to_string()}}],
-        })
-        .to_string();
-        write!(
-            stream,
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{answer}",
-            answer.len()
-        )?;
+        let streamed = serde_json::from_slice::<Value>(&body).is_ok_and(|request| request["stream"] == true);
+        let (kind, answer) = if streamed {
+            let chunk = |delta: Value, finish: Value| {
+                let chunk = json!({"id": "hostile", "object": "chat.completion.chunk", "created": 0, "model": "hostile",
+                    "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]});
+                format!("data: {chunk}\n\n")
+            };
+            let said = chunk(json!({"role": "assistant", "content": content.to_string()}), Value::Null);
+            ("text/event-stream", format!("{said}{}data: [DONE]\n\n", chunk(json!({}), json!("stop"))))
+        } else {
+            let message = json!({"role": "assistant", "content": content.to_string()});
+            let completion = json!({"id": "hostile", "object": "chat.completion", "created": 0, "model": "hostile",
+                "choices": [{"index": 0, "finish_reason": "stop", "message": message}]});
+            ("application/json", completion.to_string())
+        };
+        let length = answer.len();
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{answer}")?;
     }
     Ok(())
 }
