@@ -1,9 +1,10 @@
 //! Landlock: which files, no TCP, no abstract sockets and no signals to outside.
 
 use crate::rules::{Rule, Rules};
+use crate::sys;
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,9 @@ pub const LEAST_ABI: i32 = 4;
 
 /// The first Landlock ABI with scopes for signals and abstract unix sockets (Linux 6.12).
 pub const SCOPES_ABI: i32 = 6;
+
+/// The first Landlock ABI that logs what it denies (Linux 6.15).
+const LOGGING_ABI: i32 = 7;
 
 /// Read without being asked for: roots for TLS. Left out where they are missing.
 const ALWAYS_READ: &[&str] = &["/etc/ssl"];
@@ -62,6 +66,11 @@ impl From<RulesetError> for FenceError {
     fn from(error: RulesetError) -> Self {
         FenceError::Rules(Box::new(error))
     }
+}
+
+/// The Landlock ABI of the running kernel, if it is new enough.
+pub fn kernel_abi() -> Result<i32, FenceError> {
+    accept_abi(sys::landlock_abi())
 }
 
 /// Accepts the kernel's Landlock ABI or says why not. Takes the answer of the kernel.
@@ -129,7 +138,12 @@ pub fn put_up(rules: Rules, abi: i32, paths: &Paths) -> Result<(), FenceError> {
             .map_err(|source| FenceError::Path { path: path.clone(), source: Box::new(source) })?;
         created = created.add_rule(PathBeneath::new(opened, access))?;
     }
-    let status = created.restrict_self()?;
+    // Setting no_new_privs is a rule of its own.
+    if abi >= LOGGING_ABI {
+        // The self-test's attempts are no incidents for the node's audit log.
+        created = created.log_same_exec(false)?;
+    }
+    let status = created.no_new_privs(false).restrict_self()?;
     if status.ruleset == RulesetStatus::FullyEnforced { Ok(()) } else { Err(FenceError::Partial) }
 }
 
@@ -170,7 +184,10 @@ mod tests {
     fn kernels_that_are_accepted() {
         let check = |answer: io::Result<i32>, expected: Result<i32, &str>| {
             let found = accept_abi(answer).map_err(|error| error.to_string());
-            assert_eq!(found.as_ref().copied().map_err(|text| text.split(',').next().unwrap_or_default()), expected);
+            assert_eq!(
+                found.as_ref().copied().map_err(|text| text.split(',').next().unwrap_or_default()),
+                expected
+            );
         };
         check(Ok(4), Ok(4));
         check(Ok(7), Ok(7));

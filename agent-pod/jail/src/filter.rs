@@ -97,7 +97,8 @@ fn let_through(rules: Rules, list: &[Allow]) -> Vec<Allow> {
     }
     if gone(Rule::Unlisted) {
         let allowed: BTreeSet<i64> = list.iter().map(|(number, _)| *number).collect();
-        more.extend(unlisted(0).into_iter().filter(|number| !allowed.contains(number)));
+        // A filter has no room for more; the kernel knows none above.
+        more.extend(unlisted(0).into_iter().filter(|number| *number < 512 && !allowed.contains(number)));
     }
     more.into_iter().map(|number| (number, When::Always)).collect()
 }
@@ -140,7 +141,9 @@ fn condition(test: Test) -> Result<SeccompCondition, seccompiler::BackendError> 
     match test {
         Test::Is(arg, value) => SeccompCondition::new(arg, Dword, Eq, value.into()),
         Test::IsLong(arg, value) => SeccompCondition::new(arg, Qword, Eq, value),
-        Test::IsBut(arg, mask, value) => SeccompCondition::new(arg, Dword, MaskedEq((!mask).into()), value.into()),
+        Test::IsBut(arg, mask, value) => {
+            SeccompCondition::new(arg, Dword, MaskedEq((!mask).into()), value.into())
+        }
     }
 }
 
@@ -151,11 +154,8 @@ fn without_abi_check(program: BpfProgram) -> BpfProgram {
     const JUMP_IF_SET: u16 = 0x45;
     const RETURN: u16 = 0x06;
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    let x32 = [
-        step(LOAD, 0, 0, 0),
-        step(JUMP_IF_SET, 0, 1, X32_BIT),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
+    let x32 =
+        [step(LOAD, 0, 0, 0), step(JUMP_IF_SET, 0, 1, X32_BIT), step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW)];
     x32.into_iter().chain(program.into_iter().skip(3)).collect()
 }
 

@@ -106,15 +106,22 @@ mod tests {
         let check = |bytes: &[u8], expected: Result<(u16, &[u8]), &str>| {
             let found = parse(bytes);
             let found = found.as_ref().map(|response| (response.status, response.body.as_slice()));
-            assert_eq!(found.map_err(|error| error.to_string()), expected.map_err(|text| {
-                format!("the response is not understood: {text}")
-            }));
+            assert_eq!(
+                found.map_err(|error| error.to_string()),
+                expected.map_err(|text| { format!("the response is not understood: {text}") })
+            );
         };
         check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Ok((200, b"{}")));
         check(b"HTTP/1.1 204 No Content\r\n\r\n", Ok((204, b"")));
         check(b"HTTP/1.1 403 Forbidden\r\ncontent-length:0\r\n\r\n", Ok((403, b"")));
-        check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{", Err("its body has another length than it says"));
-        check(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}x", Err("its body has another length than it says"));
+        check(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{",
+            Err("its body has another length than it says"),
+        );
+        check(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}x",
+            Err("its body has another length than it says"),
+        );
         check(b"HTTP/1.1 200 OK\r\n\r\n{}", Err("it has no single Content-Length"));
         check(
             b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",

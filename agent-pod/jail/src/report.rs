@@ -56,7 +56,9 @@ pub fn report(error: &RunError) -> Report {
                 path.display().to_string(),
                 "name existing, absolute paths other than / in --allow-read, --allow-write and the command",
             ),
-            FenceError::Rules(_) | FenceError::Partial => ("JailUnsupported", "landlock".to_owned(), CONTAINER),
+            FenceError::Rules(_) | FenceError::Partial => {
+                ("JailUnsupported", "landlock".to_owned(), CONTAINER)
+            }
         },
         RunError::SelfTest(SelfTestError::Restrict(RestrictError::Filter(_))) => {
             ("JailUnsupported", "seccomp".to_owned(), CONTAINER)

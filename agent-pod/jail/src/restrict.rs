@@ -32,7 +32,8 @@ pub enum RestrictError {
 
 /// Descriptors, core dumps, `no_new_privs` and Landlock.
 pub fn first(rules: Rules, landlock_abi: i32, paths: &Paths) -> Result<(), RestrictError> {
-    let foreign = (0..3).find(|descriptor| sys::socket_family(*descriptor).is_some_and(|family| family != libc::AF_UNIX));
+    let foreign = (0..3)
+        .find(|descriptor| sys::socket_family(*descriptor).is_some_and(|family| family != libc::AF_UNIX));
     if let Some(descriptor) = foreign {
         return Err(RestrictError::Socket(descriptor));
     }

@@ -7,7 +7,6 @@ use crate::report;
 use crate::restrict::RestrictError;
 use crate::rules::Rules;
 use crate::selftest::{self, Findings, SelfTestError};
-use crate::sys;
 use crate::verdict::{self, VerdictError};
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -71,7 +70,7 @@ fn findings(args: &Args) -> Result<Findings, RunError> {
         command: args.command.first().map(Into::into),
     };
     let restrict = |error| SelfTestError::from(RestrictError::from(error));
-    let abi = fence::accept_abi(sys::landlock_abi()).map_err(restrict)?;
+    let abi = fence::kernel_abi().map_err(restrict)?;
     fence::accept_paths(&paths).map_err(restrict)?;
     Ok(selftest::run(Rules::ALL, abi, paths)?)
 }
@@ -86,7 +85,8 @@ fn start(args: &Args) -> Result<Infallible, RunError> {
         return Err(error);
     }
     verdict::deliver(&findings, socket, verdict::WAIT)?;
-    let (command, rest) = args.command.split_first().map_or(("", [].as_slice()), |(c, rest)| (c.as_str(), rest));
+    let (command, rest) =
+        args.command.split_first().map_or(("", [].as_slice()), |(c, rest)| (c.as_str(), rest));
     let source = Command::new(command).args(rest).exec();
     Err(RunError::Command { command: command.to_owned(), source })
 }

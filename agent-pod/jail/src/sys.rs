@@ -15,7 +15,8 @@ fn checked(result: libc::c_long) -> io::Result<usize> {
 pub(crate) fn attempt(number: i64, args: [usize; 6]) -> Result<usize, i32> {
     let [a, b, c, d, e, f] = args;
     // SAFETY: see above; all callers are in this crate's tables of attempts, which run in a throw-away child.
-    checked(unsafe { libc::syscall(number, a, b, c, d, e, f) }).map_err(|error| error.raw_os_error().unwrap_or(0))
+    checked(unsafe { libc::syscall(number, a, b, c, d, e, f) })
+        .map_err(|error| error.raw_os_error().unwrap_or(0))
 }
 
 /// Tries `clone` without new memory, like fork, with these flags; a child that comes of it ends at once.
@@ -97,7 +98,11 @@ pub(crate) fn wait(pid: i32) -> io::Result<Ended> {
         // SAFETY: `status` is a valid place for the result.
         if unsafe { libc::waitpid(pid, &raw mut status, 0) } == pid {
             let killed = libc::WIFSIGNALED(status);
-            return Ok(if killed { Ended::Killed(libc::WTERMSIG(status)) } else { Ended::Exited(libc::WEXITSTATUS(status)) });
+            return Ok(if killed {
+                Ended::Killed(libc::WTERMSIG(status))
+            } else {
+                Ended::Exited(libc::WEXITSTATUS(status))
+            });
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
@@ -123,7 +128,8 @@ pub(crate) fn inheritable_pipe() -> io::Result<[i32; 2]> {
 /// Lets every descriptor from 3 on close at exec.
 pub(crate) fn close_at_exec() -> io::Result<()> {
     // SAFETY: with this flag nothing is closed now.
-    checked(unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+    checked(unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+        .map(drop)
 }
 
 /// Closes a descriptor that another owner will not close: in a child that ends by [`fork`] without destructors.

@@ -70,13 +70,18 @@ fn one_with<T>(errno: i32, before: Before, result: io::Result<T>) -> Outcome {
 }
 
 pub(crate) fn group(rule: Rule) -> Outcome {
-    all_with(REFUSED, denied::calls(rule).iter().map(|call| (call.name.into(), sys::attempt(call.number, call.args))))
+    all_with(
+        REFUSED,
+        denied::calls(rule).iter().map(|call| (call.name.into(), sys::attempt(call.number, call.args))),
+    )
 }
 
 pub(crate) fn files(before: Option<Before>, now: impl FnOnce() -> Before) -> Outcome {
     match before {
         None => Outcome::Unavailable { why: "allowed by the arguments".into() },
-        Some(before) => one_with(libc::EACCES, before, now().map_or(Ok(()), |e| Err(io::Error::from_raw_os_error(e)))),
+        Some(before) => {
+            one_with(libc::EACCES, before, now().map_or(Ok(()), |e| Err(io::Error::from_raw_os_error(e))))
+        }
     }
 }
 
@@ -98,7 +103,8 @@ pub(crate) fn signal_scope(outside: &Outside) -> Outcome {
 }
 
 pub(crate) fn memory_scope(outside: &Outside) -> Outcome {
-    let result = sys::attempt_read_memory(outside.bait, &outside.number).map_err(io::Error::from_raw_os_error);
+    let result =
+        sys::attempt_read_memory(outside.bait, &outside.number).map_err(io::Error::from_raw_os_error);
     one_with(libc::EPERM, outside.memory_before, result)
 }
 
@@ -106,7 +112,11 @@ fn scoped(outside: &Outside, trial: impl FnOnce() -> Outcome) -> Outcome {
     if outside.landlock_abi >= fence::SCOPES_ABI {
         return trial();
     }
-    let why = format!("Landlock ABI {} of this kernel has no scopes ({} has)", outside.landlock_abi, fence::SCOPES_ABI);
+    let why = format!(
+        "Landlock ABI {} of this kernel has no scopes ({} has)",
+        outside.landlock_abi,
+        fence::SCOPES_ABI
+    );
     Outcome::Unavailable { why }
 }
 
@@ -123,7 +133,10 @@ pub(crate) fn no_new_privs(_: &Outside) -> Outcome {
 pub(crate) fn core_dump(outside: &Outside) -> Outcome {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Core);
     if limit.current == Some(0) && limit.maximum == Some(0) {
-        return Outcome::Refused { by_jail: outside.cores_before, how: "the limit is 0, soft and hard".into() };
+        return Outcome::Refused {
+            by_jail: outside.cores_before,
+            how: "the limit is 0, soft and hard".into(),
+        };
     }
     open(format!("the limits are {:?} and {:?}", limit.current, limit.maximum))
 }
@@ -152,7 +165,8 @@ pub(crate) fn execute_other(_: &Outside) -> Outcome {
     let tried = || -> io::Result<Vec<u8>> {
         let (mut answer, mut tell) = io::pipe()?;
         let child = sys::fork(|| {
-            let error = Command::new("/proc/self/exe").arg("--version").stdout(std::process::Stdio::null()).exec();
+            let error =
+                Command::new("/proc/self/exe").arg("--version").stdout(std::process::Stdio::null()).exec();
             i32::from(tell.write_all(&error.raw_os_error().unwrap_or(0).to_ne_bytes()).is_err())
         })?;
         drop(tell);
@@ -171,7 +185,10 @@ pub(crate) fn execute_other(_: &Outside) -> Outcome {
 pub(crate) fn kernel(outside: &Outside) -> Outcome {
     let abi = outside.landlock_abi;
     let scopes = if abi >= fence::SCOPES_ABI { "with" } else { "without" };
-    Outcome::Refused { by_jail: false, how: format!("Landlock ABI {abi}, {scopes} scopes for signals and sockets") }
+    Outcome::Refused {
+        by_jail: false,
+        how: format!("Landlock ABI {abi}, {scopes} scopes for signals and sockets"),
+    }
 }
 
 // Sockets.
@@ -181,7 +198,8 @@ fn sockets(call: i64, families: impl IntoIterator<Item = i32>, types: &[i32], pr
     for family in families {
         for kind in types {
             for protocol in protocols {
-                let result = sys::attempt(call, [family as usize, *kind as usize, *protocol as usize, 0, 0, 0]);
+                let result =
+                    sys::attempt(call, [family as usize, *kind as usize, *protocol as usize, 0, 0, 0]);
                 tried.push((format!("socket({family}, {kind}, {protocol})"), result));
             }
         }
@@ -212,14 +230,8 @@ pub(crate) fn vsock(_: &Outside) -> Outcome {
 }
 
 pub(crate) fn other_families(_: &Outside) -> Outcome {
-    let own = [
-        libc::AF_UNIX,
-        libc::AF_INET,
-        libc::AF_INET6,
-        libc::AF_NETLINK,
-        libc::AF_PACKET,
-        libc::AF_VSOCK,
-    ];
+    let own =
+        [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK];
     sockets(libc::SYS_socket, (0..64).filter(|family| !own.contains(family)), TYPES, &[0])
 }
 
@@ -235,7 +247,8 @@ pub(crate) fn udp(_: &Outside) -> Outcome {
     }
     // As a resolver does it: a header and one question, to the port of DNS.
     let query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07redoubt\x04test\x00\x00\x01\x00\x01";
-    let sent = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.send_to(query, "127.0.0.1:53"));
+    let sent =
+        std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.send_to(query, "127.0.0.1:53"));
     one_with(REFUSED, None, sent)
 }
 
@@ -352,7 +365,8 @@ pub(crate) fn clone_namespaces(_: &Outside) -> Outcome {
         ("uts", libc::CLONE_NEWUTS),
         ("cgroup", libc::CLONE_NEWCGROUP),
     ];
-    let tried = kinds.map(|(name, flag)| (format!("{name} namespace"), sys::attempt_clone(flag | libc::SIGCHLD)));
+    let tried =
+        kinds.map(|(name, flag)| (format!("{name} namespace"), sys::attempt_clone(flag | libc::SIGCHLD)));
     all_with(REFUSED, tried)
 }
 
@@ -387,7 +401,10 @@ pub(crate) fn prctl_options(_: &Outside) -> Outcome {
     #[cfg(target_arch = "x86_64")]
     {
         const ARCH_GET_CPUID: usize = 0x1011;
-        tried.push(("ARCH_GET_CPUID".into(), sys::attempt(libc::SYS_arch_prctl, [ARCH_GET_CPUID, 0, 0, 0, 0, 0])));
+        tried.push((
+            "ARCH_GET_CPUID".into(),
+            sys::attempt(libc::SYS_arch_prctl, [ARCH_GET_CPUID, 0, 0, 0, 0, 0]),
+        ));
     }
     all_with(REFUSED, tried.drain(..))
 }
@@ -431,7 +448,9 @@ pub(crate) fn i386(_: &Outside) -> Outcome {
         Ok(Ended::Killed(libc::SIGSEGV)) => {
             Outcome::Refused { by_jail: false, how: "killed by SIGSEGV: the kernel has no i386 calls".into() }
         }
-        Ok(Ended::Killed(signal)) => open(format!("killed by signal {signal}, which is not the jail's answer")),
+        Ok(Ended::Killed(signal)) => {
+            open(format!("killed by signal {signal}, which is not the jail's answer"))
+        }
         Ok(Ended::Exited(0)) => open("got through"),
         Ok(Ended::Exited(_)) => open("an error, where the jail kills"),
         Err(error) => open(format!("could not be tried: {error}")),
@@ -456,7 +475,12 @@ pub(crate) fn x32(outside: &Outside) -> Outcome {
 
 pub(crate) fn unlisted(_: &Outside) -> Outcome {
     const NOWHERE: [usize; 6] = [usize::MAX; 6];
-    all_with(REFUSED, filter::unlisted(0).into_iter().map(|number| (format!("call {number}"), sys::attempt(number, NOWHERE))))
+    all_with(
+        REFUSED,
+        filter::unlisted(0)
+            .into_iter()
+            .map(|number| (format!("call {number}"), sys::attempt(number, NOWHERE))),
+    )
 }
 
 // At the end.

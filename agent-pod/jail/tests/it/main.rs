@@ -1,0 +1,5 @@
+//! The jail as processes: with rules taken out, and the binary before a sidecar.
+
+mod binary;
+mod rig;
+mod variants;
