@@ -1,5 +1,6 @@
 //! What a tokio and hyper program needs from the jail, and what it must not get: the command that the tests start in
-//! the jail. `tokio_probe DIR SIDECAR`: a writable directory and the socket of a sidecar.
+//! the jail. `tokio_probe DIR SIDECAR FILE`: a writable directory, the socket of a sidecar, and a writable file in a
+//! directory that is not.
 #![allow(clippy::print_stdout)]
 
 use http_body_util::{BodyExt, Full};
@@ -22,7 +23,9 @@ const ACCESS: i32 = 13;
 #[tokio::main(worker_threads = 4)]
 async fn main() -> ExitCode {
     let mut args = std::env::args().skip(1).map(PathBuf::from);
-    let (Some(directory), Some(sidecar)) = (args.next(), args.next()) else { return ExitCode::FAILURE };
+    let [Some(directory), Some(sidecar), Some(file)] = [args.next(), args.next(), args.next()] else {
+        return ExitCode::FAILURE;
+    };
     let mut good = true;
     let mut say = |name: &str, result: Result| {
         good &= result.is_ok();
@@ -33,6 +36,8 @@ async fn main() -> ExitCode {
     };
     say("serve http", serve(&directory).await);
     say("files", files(&directory).await);
+    say("one file", std::fs::write(&file, "last words").map_err(Into::into));
+    say("not its neighbour", must_fail(ACCESS, std::fs::write(file.with_extension("other"), "")));
     say("threads and timers", threads().await);
     say("signals", signals().await);
     say("sidecar", UnixStream::connect(&sidecar).await.map(drop).map_err(Into::into));

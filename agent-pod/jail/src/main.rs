@@ -4,5 +4,5 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    redoubt_jail::run::main(redoubt_jail::args::Args::parse())
+    redoubt_jail::run::main(redoubt_jail::args::Args::try_parse())
 }

@@ -72,7 +72,7 @@ pub struct Outside {
     write_before: Vec<(&'static str, Before)>,
     read_before: Vec<(&'static str, Before)>,
     _listener: UnixListener,
-    _bait_lives_while_open: PipeWriter,
+    bait_lives_while_open: PipeWriter,
 }
 
 impl Outside {
@@ -107,7 +107,7 @@ impl Outside {
             write_before: WRITE.iter().map(|path| (*path, try_write(path))).collect(),
             read_before: READ.iter().map(|path| (*path, try_read(path))).collect(),
             _listener: listener,
-            _bait_lives_while_open: alive,
+            bait_lives_while_open: alive,
         })
     }
 
@@ -121,6 +121,11 @@ impl Outside {
     pub fn read_before(&self, path: &str) -> Option<Before> {
         let allowed = fence::is_readable(&self.paths, Path::new(path));
         (!allowed).then(|| find(&self.read_before, path)).flatten()
+    }
+
+    /// In a forked child: lets go of what keeps the bait alive, so that a child that hangs cannot keep it.
+    pub(crate) fn forked(&self) {
+        sys::close(self.bait_lives_while_open.as_raw_fd());
     }
 
     /// Lets the bait end and collects it.

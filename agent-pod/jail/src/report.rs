@@ -45,6 +45,11 @@ pub fn write(report: &Report, log: Option<File>) {
 /// The report on an error.
 pub fn report(error: &RunError) -> Report {
     let (reason, field, help) = match error {
+        RunError::Arguments(_) => (
+            "JailFailed",
+            "arguments".to_owned(),
+            "redoubt-jail --verdict SOCK [--allow-write PATH]... [--allow-read PATH]... -- COMMAND [ARGS]...",
+        ),
         RunError::SelfTest(SelfTestError::Restrict(RestrictError::Fence(error))) => match error {
             FenceError::Unsupported { .. } => (
                 "JailUnsupported",

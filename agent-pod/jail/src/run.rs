@@ -16,6 +16,9 @@ use std::process::{Command, ExitCode};
 /// Why the command was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The command line is wrong.
+    #[error("{}", .0.to_string().lines().next().unwrap_or_default())]
+    Arguments(clap::Error),
     /// The jail could not be put on or tried.
     #[error(transparent)]
     SelfTest(#[from] SelfTestError),
@@ -42,9 +45,14 @@ pub enum RunError {
     },
 }
 
-/// What the binary does.
-pub fn main(args: Args) -> ExitCode {
+/// What the binary does with its parsed arguments.
+pub fn main(args: Result<Args, clap::Error>) -> ExitCode {
     let log = report::open();
+    let args = match args {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => return failed(&RunError::Arguments(error), log),
+        Err(help) => help.exit(),
+    };
     if args.self_test {
         return match findings(&args) {
             Ok(findings) => print(&findings),

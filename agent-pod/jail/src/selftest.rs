@@ -84,6 +84,7 @@ fn apart(checks: &[&Check], outside: &Outside) -> Vec<Finding> {
 fn in_child(checks: &[&Check], outside: &Outside) -> io::Result<Vec<u8>> {
     let (answer, mut tell) = io::pipe()?;
     let child = sys::fork(|| {
+        outside.forked();
         for check in checks {
             let Ok(mut line) = serde_json::to_vec(&check.run(outside)) else { return 1 };
             line.push(b'\n');

@@ -4,11 +4,15 @@ use crate::rig::{Directory, as_agent, sidecar};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// The jail with a command that leaves a file behind when it runs.
+/// The jail with the probe as its command.
 fn jailed(directory: &Directory, command: &mut Command, verdict: &Path) -> Output {
-    let probe = directory.program("tokio_probe");
-    let command = command.arg("--verdict").arg(verdict).arg("--allow-write").arg(directory.path());
-    command.arg("--").arg(probe).arg(directory.path()).arg(verdict).output().unwrap()
+    let neighbour = Directory::new();
+    let file = neighbour.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    command.arg("--verdict").arg(verdict).arg("--allow-write").arg(directory.path());
+    command.arg("--allow-write").arg(&file).arg("--").arg(directory.program("tokio_probe"));
+    command.arg(directory.path()).arg(verdict).arg(&file).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -37,7 +41,7 @@ fn a_tokio_program_runs_and_gets_no_way_out() {
     let output = jailed(&directory, &mut command, &socket);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}{}", text(&output.stderr));
-    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 14, "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("ok ")).count(), 16, "{said}");
     let verdict = verdict.join().unwrap();
     assert_eq!(verdict["nonce"], "n-1");
     assert_eq!(verdict["passed"], true);
@@ -114,6 +118,27 @@ fn no_start_with_paths_that_open_everything_or_nothing() {
     check("/proc/..");
     check("relative");
     check("/does/not/exist");
+}
+
+#[test]
+fn a_filter_of_the_container_runtime_does_not_hide_the_jails() {
+    let directory = Directory::new();
+    let mut under = as_agent(&directory.program("under"));
+    let output = under
+        .arg("not-permitted")
+        .arg(directory.program("redoubt-jail"))
+        .arg("--self-test")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stdout));
+}
+
+#[test]
+fn no_start_with_arguments_that_are_not_understood() {
+    let directory = Directory::new();
+    let mut command = as_agent(&directory.program("redoubt-jail"));
+    let report = refused(&command.args(["--allow-everything", "--", "/bin/true"]).output().unwrap());
+    assert_eq!((&report["reason"], &report["field"]), (&"JailFailed".into(), &"arguments".into()));
 }
 
 #[test]
