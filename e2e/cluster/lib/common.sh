@@ -57,7 +57,9 @@ start_time() {
 }
 
 # Remembers process $2 as component $1.
-record_pid() { echo "$2 $(start_time "$2")" >"$RUN/$1.pid"; }
+record_pid() {
+  [ -n "$2" ] && echo "$2 $(start_time "$2")" >"$RUN/$1.pid"
+}
 
 # Prints the pid of component $1 when that very process still runs.
 pid_of() {
@@ -86,7 +88,9 @@ stop_component() {
 child_of() {
   local i child
   for ((i = 0; i < 100; i++)); do
-    read -r child _ 2>/dev/null <"/proc/$1/task/$1/children" || child=
+    child=
+    # The list has no newline at its end, so read "fails" with a result.
+    read -r child _ 2>/dev/null <"/proc/$1/task/$1/children" || true
     [ -n "$child" ] && echo "$child" && return 0
     [ -d "/proc/$1" ] || return 1
     sleep 0.02
