@@ -1,0 +1,14 @@
+//! A language model that says what it is told to say: OpenAI's chat completions API over HTTP or HTTPS.
+//!
+//! `script` and `builtin` are the two sources of answers, `choose` finds the step of a script, `render` writes the wire
+//! format, `server` moves the bytes.
+
+pub mod builtin;
+pub mod chat;
+mod choose;
+mod render;
+mod reply;
+pub mod script;
+mod server;
+
+pub use server::{ModelDouble, Settings, serve};

@@ -1,0 +1,1 @@
+//! The doubles and the searcher, proven from outside.
