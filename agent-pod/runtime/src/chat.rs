@@ -138,8 +138,9 @@ fn checked(messages: &[Value]) -> Result<Vec<Value>, Failure> {
 }
 
 fn one(index: usize, given: &Value) -> Result<Value, Failure> {
-    let wrong =
-        |field: &str, message: String, help| Failure::request(&format!("messages[{index}]{field}"), message, help);
+    let wrong = |field: &str, message: String, help| {
+        Failure::request(&format!("messages[{index}]{field}"), message, help)
+    };
     // SDKs send empty members of the messages they received.
     let mut given = given.clone();
     if let Some(members) = given.as_object_mut() {
@@ -258,19 +259,22 @@ mod tests {
     #[test]
     fn accepted() {
         let body = json!({"model": "a", "stream": true, "stream_options": {"include_usage": true}, "temperature": 0.5,
-            "store": true, "n": 1, "tools": null, "messages": [
-                {"role": "system", "content": "s"},
-                {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]},
-                {"role": "assistant", "content": "b", "tool_calls": null, "refusal": null},
-            ]});
+        "store": true, "n": 1, "tools": null, "messages": [
+            {"role": "system", "content": "s"},
+            {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]},
+            {"role": "assistant", "content": "b", "tool_calls": null, "refusal": null},
+        ]});
         let request = ChatRequest::parse(body.to_string().as_bytes(), "a").unwrap();
         assert!(request.stream && request.include_usage);
         assert_eq!(Value::Object(request.settings), json!({"temperature": 0.5}));
-        assert_eq!(Value::Array(request.messages), json!([
-            {"role": "system", "content": "s"},
-            {"role": "user", "content": "x\ny"},
-            {"role": "assistant", "content": "b"},
-        ]));
+        assert_eq!(
+            Value::Array(request.messages),
+            json!([
+                {"role": "system", "content": "s"},
+                {"role": "user", "content": "x\ny"},
+                {"role": "assistant", "content": "b"},
+            ])
+        );
     }
 
     #[test]
@@ -285,7 +289,11 @@ mod tests {
             (json!({"messages": user, "response_format": {"type": "json_object"}}), "response_format", 400),
             (json!({"messages": user, "stream": "yes"}), "stream", 400),
             (json!({"messages": user, "surprise": 1}), "surprise", 400),
-            (json!({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}), "messages[0]", 400),
+            (
+                json!({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}),
+                "messages[0]",
+                400,
+            ),
             (json!({"messages": [{"role": "tool", "content": "x"}]}), "messages[0].role", 400),
             (json!({"messages": [{"role": "user", "content": 7}]}), "messages[0]", 400),
             (

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 use redoubt_policy::Refusal;
+use redoubt_policy::base_url::BaseUrl;
 use redoubt_policy::wire::AgentConfig;
 
 /// What the brain runs with.
@@ -48,9 +49,10 @@ pub fn read(path: &Path) -> Result<Config, Refusal> {
             "the operator writes this file; look at the Agent's conditions",
         )
     };
-    let bytes = std::fs::read(path).map_err(|error| unreadable(format!("cannot read the configuration: {error}")))?;
-    let given: AgentConfig =
-        serde_json::from_slice(&bytes).map_err(|error| unreadable(format!("not a configuration: {error}")))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| unreadable(format!("cannot read the configuration: {error}")))?;
+    let given: AgentConfig = serde_json::from_slice(&bytes)
+        .map_err(|error| unreadable(format!("not a configuration: {error}")))?;
     check(given)
 }
 
@@ -58,17 +60,15 @@ fn check(given: AgentConfig) -> Result<Config, Refusal> {
     let unusable = |field: &str, message: &str, help: &str| {
         Refusal::new("ConfigurationUnusable", format!("Agent/{}", given.name), field, message, help)
     };
-    let url = format!("{}/chat/completions", given.model.base_url.trim_end_matches('/'));
-    let completions = url
-        .parse::<Uri>()
-        .ok()
-        .filter(|uri| uri.authority().is_some() && matches!(uri.scheme_str(), Some("http" | "https")))
-        .ok_or_else(|| {
-            unusable(
-                "spec.runtime.model.baseURL",
-                "the base URL is not an http or https URL",
-                "give a URL such as https://api.example.com/v1",
-            )
+    let completions = given
+        .model
+        .base_url
+        .parse::<BaseUrl>()
+        .map_err(|error| error.to_string())
+        .and_then(|base| format!("{base}/chat/completions").parse::<Uri>().map_err(|error| error.to_string()))
+        .map_err(|error| {
+            let help = "give a URL such as https://api.example.com/v1";
+            unusable("spec.runtime.model.baseURL", &error, help)
         })?;
     let limits = &given.limits;
     let bound = |field, value: i32| {
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn fields() {
         let good = check(given("https://api.example.com/v1/", 3, 60)).unwrap();
-        assert_eq!(good.completions, "https://api.example.com/v1/chat/completions");
+        assert_eq!(good.completions, "https://api.example.com:443/v1/chat/completions");
         assert_eq!((good.max_turns, good.timeout), (3, Duration::from_secs(60)));
         for (config, field) in [
             (given("/v1", 3, 60), "spec.runtime.model.baseURL"),

@@ -63,5 +63,11 @@ pub fn main(args: Args) -> Result<(), Refusal> {
 }
 
 fn cannot_start(message: String) -> Refusal {
-    Refusal::new("StartFailed", "Pod", "spec.containers[agent]", message, "look at the log of the agent container")
+    Refusal::new(
+        "StartFailed",
+        "Pod",
+        "spec.containers[agent]",
+        message,
+        "look at the log of the agent container",
+    )
 }

@@ -168,8 +168,9 @@ impl Collector {
             self.done = true;
             return Ok(String::new());
         }
-        let chunk: Chunk = serde_json::from_str(data)
-            .map_err(|error| TurnError::Protocol(format!("an event is not a chunk of a completion: {error}")))?;
+        let chunk: Chunk = serde_json::from_str(data).map_err(|error| {
+            TurnError::Protocol(format!("an event is not a chunk of a completion: {error}"))
+        })?;
         if let Some(error) = chunk.error {
             let message = error.get("message").and_then(Value::as_str).unwrap_or("without a message");
             return Err(TurnError::Reported(excerpt(message)));
@@ -292,7 +293,10 @@ mod tests {
     }
 
     fn head(index: u64, id: &str, name: &str) -> String {
-        chunk(json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": ""}}]}), None)
+        chunk(
+            json!({"tool_calls": [{"index": index, "id": id, "function": {"name": name, "arguments": ""}}]}),
+            None,
+        )
     }
 
     #[test]
@@ -303,8 +307,10 @@ mod tests {
             events.extend([part(0, left), part(1, right)]);
         }
         events.push(chunk(json!({}), Some("tool_calls")));
-        events.push(json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}})
-            .to_string());
+        events.push(
+            json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}})
+                .to_string(),
+        );
         events.push("[DONE]".to_owned());
         let turn = collect(&events).unwrap();
         let call = |id: &str, name: &str, arguments: &str| Call {
@@ -341,7 +347,10 @@ mod tests {
     fn what_is_no_turn() {
         let cut = collect(&[chunk(json!({"content": "Hel"}), None)]);
         assert_eq!(cut, Err(TurnError::Truncated));
-        assert_eq!(collect(&[chunk(json!({"content": "Hel"}), None), "[DONE]".to_owned()]), Err(TurnError::Truncated));
+        assert_eq!(
+            collect(&[chunk(json!({"content": "Hel"}), None), "[DONE]".to_owned()]),
+            Err(TurnError::Truncated)
+        );
         assert_eq!(collect(&[]), Err(TurnError::Truncated));
         assert!(matches!(collect(&["<html>".to_owned()]), Err(TurnError::Protocol(_))));
         assert!(matches!(collect(&["{\"choices\": 7}".to_owned()]), Err(TurnError::Protocol(_))));
