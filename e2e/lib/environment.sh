@@ -11,6 +11,9 @@ export REDOUBT_CACHE=${REDOUBT_CACHE:-${HOME:-/root}/.cache/redoubt}
 set -a
 . "$REDOUBT_STATE/env"
 set +a
+REDOUBT_VAULT_CA=$(cat "$REDOUBT_VAULT_CACERT")
+REDOUBT_DEMO_CA=$(cat "$REDOUBT_STATE/doubles/ca.pem" 2>/dev/null || true)
+export REDOUBT_VAULT_CA REDOUBT_DEMO_CA
 export PATH=$REDOUBT_CACHE/bin:$PATH
 host=$(rustc -vV | sed -n 's/^host: //p')
 export REDOUBT_PROGRAMS=${CARGO_TARGET_DIR:-$PWD/target}/$host/debug

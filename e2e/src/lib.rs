@@ -4,6 +4,7 @@
 //! an upstream that shows what reached it. `search` looks for a secret where it must not be. `testing` starts the
 //! doubles inside a test.
 
+pub mod cluster;
 pub mod control;
 pub mod echo_api;
 pub mod journal;

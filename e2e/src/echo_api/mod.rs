@@ -11,4 +11,4 @@ mod server;
 mod wire;
 
 pub use misbehaviour::{Kind, Misbehaviour};
-pub use server::{Credential, EchoApi, serve};
+pub use server::{Credential, EchoApi, Known, serve};

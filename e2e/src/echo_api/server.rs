@@ -19,11 +19,20 @@ use crate::journal::{Journal, Recorded};
 use crate::pieces::Piece;
 use crate::serve::{Connection, accept_each};
 
+/// How the value is known.
+#[derive(Debug, Clone)]
+pub enum Known {
+    /// By a file with the value; read at each request, so it can be rotated. White space at its end is ignored.
+    File(PathBuf),
+    /// By the SHA-256 of the value, so that the value is nowhere where the API runs or is configured.
+    Sha256(Vec<u8>),
+}
+
 /// What a request must carry.
 #[derive(Debug, Clone)]
 pub struct Credential {
-    /// File with the value; read at each request, so it can be rotated. White space at its end is ignored.
-    pub file: PathBuf,
+    /// How the value is known.
+    pub known: Known,
     /// Header that carries it. `authorization` carries it after `Bearer `, others carry the value alone.
     pub header: String,
 }
@@ -41,10 +50,14 @@ impl Credential {
     }
 
     fn holds(&self, request: &Message) -> Result<bool, String> {
-        let value =
-            std::fs::read_to_string(&self.file).map_err(|error| format!("credential file: {error}"))?;
-        let value = value.trim_end();
-        Ok(!value.is_empty() && self.sent(request) == Some(value))
+        let Some(sent) = self.sent(request) else { return Ok(false) };
+        match &self.known {
+            Known::File(file) => {
+                let value = std::fs::read_to_string(file).map_err(|error| format!("credential file: {error}"))?;
+                Ok(!value.trim_end().is_empty() && sent == value.trim_end())
+            }
+            Known::Sha256(hash) => Ok(ring::digest::digest(&ring::digest::SHA256, sent.as_bytes()).as_ref() == hash),
+        }
     }
 }
 

@@ -6,7 +6,6 @@ mod bad_input;
 mod guards;
 mod hostile;
 mod lifecycle;
-mod slice;
 
 use redoubt_e2e::cluster::Cluster;
 
