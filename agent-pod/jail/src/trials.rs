@@ -6,7 +6,7 @@ use crate::fence;
 use crate::filter::{self, ABSENT, REFUSED};
 use crate::outside::{Before, Outside};
 use crate::rules::Rule;
-use crate::sys::{self, Ended};
+use crate::sys;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -152,7 +152,11 @@ pub(crate) fn descriptors(outside: &Outside) -> Outcome {
 pub(crate) fn abstract_socket(outside: &Outside) -> Outcome {
     scoped(outside, || {
         let address = SocketAddr::from_abstract_name(&outside.abstract_name);
-        one_with(libc::EPERM, None, address.and_then(|address| UnixStream::connect_addr(&address)))
+        one_with(
+            libc::EPERM,
+            outside.abstract_before,
+            address.and_then(|address| UnixStream::connect_addr(&address)),
+        )
     })
 }
 
@@ -443,6 +447,7 @@ pub(crate) fn limits(outside: &Outside) -> Outcome {
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn i386(_: &Outside) -> Outcome {
+    use sys::Ended;
     match sys::fork(|| i32::from(sys::attempt_i386_getpid() <= 0)).and_then(sys::wait) {
         Ok(Ended::Killed(libc::SIGSYS)) => refused("killed by SIGSYS"),
         Ok(Ended::Killed(libc::SIGSEGV)) => {
