@@ -8,7 +8,7 @@ use std::io::{self, PipeWriter, Read};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 
 /// Where writing is tried. A directory: a new file in it; a file: opened for writing, not written to.
@@ -67,6 +67,8 @@ pub struct Outside {
     pub memory_before: Before,
     /// Whether the bait could be signalled without the jail.
     pub signal_before: Before,
+    /// Whether the abstract socket could be connected to without the jail.
+    pub abstract_before: Before,
     /// Whether core dumps were possible without the jail.
     pub cores_before: bool,
     write_before: Vec<(&'static str, Before)>,
@@ -91,7 +93,8 @@ impl Outside {
         })?;
         let _ = ready.read(&mut [0]);
         let abstract_name = format!("redoubt-jail-{}", std::process::id());
-        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&abstract_name)?)?;
+        let address = SocketAddr::from_abstract_name(&abstract_name)?;
+        let listener = UnixListener::bind_addr(&address)?;
         let [inherited, _] = sys::inheritable_pipe()?;
         let cores = rustix::process::getrlimit(rustix::process::Resource::Core);
         Ok(Outside {
@@ -99,6 +102,7 @@ impl Outside {
             memory_before: sys::attempt_read_memory(bait, &number).err(),
             number,
             abstract_name,
+            abstract_before: errno(UnixStream::connect_addr(&address)),
             inherited,
             landlock_abi,
             paths,

@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode};
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The command line is wrong.
-    #[error("{}", .0.to_string().lines().next().unwrap_or_default())]
+    #[error("{}", first_part(.0))]
     Arguments(clap::Error),
     /// The jail could not be put on or tried.
     #[error(transparent)]
@@ -43,6 +43,13 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// What a parser's error says, without the usage that follows it, in one line.
+fn first_part(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let part = text.split("\n\n").next().unwrap_or_default();
+    part.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What the binary does with its parsed arguments.

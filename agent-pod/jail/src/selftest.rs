@@ -117,3 +117,18 @@ fn read_until(mut answer: PipeReader, end: Instant) -> (Vec<u8>, bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_hangs_is_not_waited_for() {
+        let (answer, mut tell) = io::pipe().unwrap();
+        tell.write_all(b"one\n").unwrap();
+        let soon = || Instant::now() + Duration::from_millis(20);
+        assert_eq!(read_until(answer.try_clone().unwrap(), soon()), (b"one\n".to_vec(), false));
+        drop(tell);
+        assert_eq!(read_until(answer, Instant::now() + RING_TIME), (Vec::new(), true));
+    }
+}

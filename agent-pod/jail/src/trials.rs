@@ -6,7 +6,7 @@ use crate::fence;
 use crate::filter::{self, ABSENT, REFUSED};
 use crate::outside::{Before, Outside};
 use crate::rules::Rule;
-use crate::sys::{self, Ended};
+use crate::sys;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -15,18 +15,11 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+mod sockets;
+pub(crate) use sockets::*;
+
 /// An attempt with its name in the report.
 type Tried = (String, Result<usize, i32>);
-
-const TYPES: &[i32] = &[
-    libc::SOCK_STREAM,
-    libc::SOCK_DGRAM,
-    libc::SOCK_RAW,
-    libc::SOCK_RDM,
-    libc::SOCK_SEQPACKET,
-    libc::SOCK_DCCP,
-    10, // SOCK_PACKET, obsolete
-];
 
 fn text(errno: i32) -> String {
     io::Error::from_raw_os_error(errno).to_string()
@@ -66,6 +59,14 @@ fn one_with<T>(errno: i32, before: Before, result: io::Result<T>) -> Outcome {
         (Some(_), Err(found)) => {
             Outcome::Refused { by_jail: false, how: format!("{}, closed without the jail too", text(found)) }
         }
+    }
+}
+
+/// Tries something with a connected unix stream socket, which the jail allows.
+fn on_stream(trial: impl FnOnce(i32) -> Vec<Tried>) -> Outcome {
+    match UnixStream::pair() {
+        Ok((one, _other)) => all_with(REFUSED, trial(one.as_raw_fd())),
+        Err(error) => open(format!("could not be tried, there is no unix socket: {error}")),
     }
 }
 
@@ -152,7 +153,11 @@ pub(crate) fn descriptors(outside: &Outside) -> Outcome {
 pub(crate) fn abstract_socket(outside: &Outside) -> Outcome {
     scoped(outside, || {
         let address = SocketAddr::from_abstract_name(&outside.abstract_name);
-        one_with(libc::EPERM, None, address.and_then(|address| UnixStream::connect_addr(&address)))
+        one_with(
+            libc::EPERM,
+            outside.abstract_before,
+            address.and_then(|address| UnixStream::connect_addr(&address)),
+        )
     })
 }
 
@@ -189,168 +194,6 @@ pub(crate) fn kernel(outside: &Outside) -> Outcome {
         by_jail: false,
         how: format!("Landlock ABI {abi}, {scopes} scopes for signals and sockets"),
     }
-}
-
-// Sockets.
-
-fn sockets(call: i64, families: impl IntoIterator<Item = i32>, types: &[i32], protocols: &[i32]) -> Outcome {
-    let mut tried: Vec<Tried> = Vec::new();
-    for family in families {
-        for kind in types {
-            for protocol in protocols {
-                let result =
-                    sys::attempt(call, [family as usize, *kind as usize, *protocol as usize, 0, 0, 0]);
-                tried.push((format!("socket({family}, {kind}, {protocol})"), result));
-            }
-        }
-    }
-    all_with(REFUSED, tried)
-}
-
-const PROTOCOLS: &[i32] = &[0, libc::IPPROTO_ICMP, libc::IPPROTO_TCP, libc::IPPROTO_UDP, libc::IPPROTO_SCTP];
-
-pub(crate) fn inet(_: &Outside) -> Outcome {
-    sockets(libc::SYS_socket, [libc::AF_INET], TYPES, PROTOCOLS)
-}
-
-pub(crate) fn inet6(_: &Outside) -> Outcome {
-    sockets(libc::SYS_socket, [libc::AF_INET6], TYPES, PROTOCOLS)
-}
-
-pub(crate) fn netlink(_: &Outside) -> Outcome {
-    sockets(libc::SYS_socket, [libc::AF_NETLINK], TYPES, &[0])
-}
-
-pub(crate) fn packet(_: &Outside) -> Outcome {
-    sockets(libc::SYS_socket, [libc::AF_PACKET], TYPES, &[0])
-}
-
-pub(crate) fn vsock(_: &Outside) -> Outcome {
-    sockets(libc::SYS_socket, [libc::AF_VSOCK], TYPES, &[0])
-}
-
-pub(crate) fn other_families(_: &Outside) -> Outcome {
-    let own =
-        [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK];
-    sockets(libc::SYS_socket, (0..64).filter(|family| !own.contains(family)), TYPES, &[0])
-}
-
-pub(crate) fn mptcp(_: &Outside) -> Outcome {
-    sockets(libc::SYS_socket, [libc::AF_INET, libc::AF_INET6], &[libc::SOCK_STREAM], &[libc::IPPROTO_MPTCP])
-}
-
-pub(crate) fn udp(_: &Outside) -> Outcome {
-    let kinds = [libc::SOCK_DGRAM, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC];
-    let made = sockets(libc::SYS_socket, [libc::AF_INET, libc::AF_INET6], &kinds, &[0, libc::IPPROTO_UDP]);
-    if !matches!(made, Outcome::Refused { .. }) {
-        return made;
-    }
-    // As a resolver does it: a header and one question, to the port of DNS.
-    let query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07redoubt\x04test\x00\x00\x01\x00\x01";
-    let sent =
-        std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.send_to(query, "127.0.0.1:53"));
-    one_with(REFUSED, None, sent)
-}
-
-pub(crate) fn raw(_: &Outside) -> Outcome {
-    let protocols = [libc::IPPROTO_ICMP, libc::IPPROTO_UDP, libc::IPPROTO_RAW];
-    sockets(libc::SYS_socket, [libc::AF_INET, libc::AF_INET6], &[libc::SOCK_RAW], &protocols)
-}
-
-pub(crate) fn listen(_: &Outside) -> Outcome {
-    let stream = [libc::AF_INET as usize, libc::SOCK_STREAM as usize, 0, 0, 0, 0];
-    let result = sys::attempt(libc::SYS_socket, stream)
-        .and_then(|socket| sys::attempt(libc::SYS_listen, [socket, 1, 0, 0, 0, 0]));
-    all_with(REFUSED, [("listen".to_owned(), result)])
-}
-
-pub(crate) fn unix_types(_: &Outside) -> Outcome {
-    let types: Vec<i32> = TYPES.iter().copied().filter(|kind| *kind != libc::SOCK_STREAM).collect();
-    sockets(libc::SYS_socket, [libc::AF_UNIX], &types, &[0])
-}
-
-pub(crate) fn unix_protocol(_: &Outside) -> Outcome {
-    sockets(libc::SYS_socket, [libc::AF_UNIX], &[libc::SOCK_STREAM], &[1, libc::IPPROTO_MPTCP])
-}
-
-pub(crate) fn pair_families(_: &Outside) -> Outcome {
-    let families = (0..64).filter(|family| *family != libc::AF_UNIX);
-    sockets(libc::SYS_socketpair, families, &[libc::SOCK_STREAM], &[0])
-}
-
-pub(crate) fn pair_types(_: &Outside) -> Outcome {
-    sockets(libc::SYS_socketpair, [libc::AF_UNIX], &[libc::SOCK_DGRAM, libc::SOCK_SEQPACKET], &[0])
-}
-
-/// Tries something with a connected unix stream socket, which the jail allows.
-fn on_stream(trial: impl FnOnce(i32) -> Vec<Tried>) -> Outcome {
-    match UnixStream::pair() {
-        Ok((one, _other)) => all_with(REFUSED, trial(one.as_raw_fd())),
-        Err(error) => open(format!("could not be tried, there is no unix socket: {error}")),
-    }
-}
-
-/// `sendto` or `recvfrom` with these flags, of nothing.
-fn with_flags(call: i64, socket: i32, flags: i32) -> Result<usize, i32> {
-    sys::attempt(call, [socket as usize, 0, 0, flags as usize, 0, 0])
-}
-
-pub(crate) fn fast_open_send(_: &Outside) -> Outcome {
-    on_stream(|socket| {
-        vec![
-            ("sendto".into(), with_flags(libc::SYS_sendto, socket, libc::MSG_FASTOPEN)),
-            ("sendmsg".into(), sys::attempt_sendmsg(socket, libc::MSG_FASTOPEN)),
-        ]
-    })
-}
-
-pub(crate) fn send_flags(_: &Outside) -> Outcome {
-    on_stream(|socket| {
-        vec![
-            ("sendto".into(), with_flags(libc::SYS_sendto, socket, libc::MSG_OOB)),
-            ("sendmsg".into(), sys::attempt_sendmsg(socket, libc::MSG_OOB)),
-        ]
-    })
-}
-
-pub(crate) fn receive_flags(_: &Outside) -> Outcome {
-    let flags = libc::MSG_OOB | libc::MSG_DONTWAIT;
-    on_stream(|socket| {
-        let message = [socket as usize, 0, flags as usize, 0, 0, 0];
-        vec![
-            ("recvfrom".into(), with_flags(libc::SYS_recvfrom, socket, flags)),
-            ("recvmsg".into(), sys::attempt(libc::SYS_recvmsg, message)),
-        ]
-    })
-}
-
-pub(crate) fn send_address(_: &Outside) -> Outcome {
-    on_stream(|socket| {
-        let result = sys::attempt(libc::SYS_sendto, [socket as usize, 0, 0, 0, 1, 16]);
-        vec![("sendto with an address".into(), result)]
-    })
-}
-
-fn option(call: i64, socket: i32, level: i32, option: i32) -> Tried {
-    let result = sys::attempt(call, [socket as usize, level as usize, option as usize, 0, 0, 0]);
-    (format!("option {option} of level {level}"), result)
-}
-
-pub(crate) fn fast_open_option(_: &Outside) -> Outcome {
-    let options = [libc::TCP_FASTOPEN, libc::TCP_FASTOPEN_CONNECT];
-    on_stream(|socket| {
-        options.iter().map(|tcp| option(libc::SYS_setsockopt, socket, libc::IPPROTO_TCP, *tcp)).collect()
-    })
-}
-
-pub(crate) fn socket_options(_: &Outside) -> Outcome {
-    on_stream(|socket| {
-        vec![
-            option(libc::SYS_setsockopt, socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
-            option(libc::SYS_setsockopt, socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF),
-            option(libc::SYS_getsockopt, socket, libc::SOL_SOCKET, libc::SO_PEERPIDFD),
-        ]
-    })
 }
 
 // Processes.
@@ -443,6 +286,7 @@ pub(crate) fn limits(outside: &Outside) -> Outcome {
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn i386(_: &Outside) -> Outcome {
+    use sys::Ended;
     match sys::fork(|| i32::from(sys::attempt_i386_getpid() <= 0)).and_then(sys::wait) {
         Ok(Ended::Killed(libc::SIGSYS)) => refused("killed by SIGSYS"),
         Ok(Ended::Killed(libc::SIGSEGV)) => {

@@ -106,4 +106,11 @@ mod tests {
         check(Outcome::Open { how: String::new() }, false, 1);
         check(Outcome::Unavailable { why: String::new() }, true, 0);
     }
+
+    #[test]
+    fn no_sidecar() {
+        let socket = Path::new("/nowhere/egress.sock");
+        let found = deliver(&Findings::default(), socket, Duration::from_millis(60));
+        assert!(matches!(found, Err(VerdictError::Http(HttpError::Connect(_)))), "{found:?}");
+    }
 }

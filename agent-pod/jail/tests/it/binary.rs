@@ -139,6 +139,7 @@ fn no_start_with_arguments_that_are_not_understood() {
     let mut command = as_agent(&directory.program("redoubt-jail"));
     let report = refused(&command.args(["--allow-everything", "--", "/bin/true"]).output().unwrap());
     assert_eq!((&report["reason"], &report["field"]), (&"JailFailed".into(), &"arguments".into()));
+    assert_eq!(report["message"], "error: unexpected argument '--allow-everything' found");
 }
 
 #[test]
