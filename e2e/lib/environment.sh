@@ -19,3 +19,10 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 export REDOUBT_PROGRAMS=${CARGO_TARGET_DIR:-$PWD/target}/$host/debug
 
 say() { printf '[%4ss] %s\n' "$SECONDS" "$*" >&2; }
+
+# The images that e2e/deploy made, by digest.
+for image in "$REDOUBT_STATE"/images/*; do
+  case $image in *.new | *'*') continue ;; esac
+  name=${image##*/}
+  export "REDOUBT_IMAGE_${name^^}=$(cat "$image")"
+done

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod control;
+pub mod demo;
 pub mod echo_api;
 pub mod journal;
 pub mod model_double;

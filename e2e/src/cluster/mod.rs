@@ -5,12 +5,14 @@
 mod agents;
 mod command;
 mod editor;
+mod node;
 mod team;
 mod vault;
 
 pub use agents::{Condition, Phase, agent_yaml};
 pub use command::{Failed, Output};
 pub use editor::Editor;
+pub use node::{AgentContainer, Searched};
 pub use team::Team;
 
 use std::path::PathBuf;

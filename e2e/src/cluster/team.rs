@@ -10,6 +10,7 @@ pub struct Team<'a> {
     pub namespace: String,
     /// The value of the credential at `secret/agents/NAMESPACE/notes`, which the API double accepts.
     pub credential: String,
+    keep: bool,
 }
 
 impl<'a> Team<'a> {
@@ -25,14 +26,25 @@ impl<'a> Team<'a> {
             stdout: String::new(),
             stderr: String::new(),
         })?;
-        let team = Self { cluster, namespace: namespace.to_owned(), credential: credential.trim().to_owned() };
+        let team = Self { cluster, namespace: namespace.to_owned(), credential: credential.trim().to_owned(), keep: false };
         cluster.put_token(&format!("agents/{namespace}/notes"), &team.credential)?;
         cluster.apply(&team.manifest("1-namespace.yaml")?)?;
         cluster.apply(&team.manifest("2-platform.yaml")?)?;
         Ok(team)
     }
 
-    /// Everything of the quickstart.
+    /// The quickstart's own, in `demo`, with the hostile agent; it stays.
+    ///
+    /// # Errors
+    /// When something is refused.
+    pub fn of_the_quickstart(cluster: &'a Cluster) -> Result<Self, Failed> {
+        let mut team = Self::with_agent(cluster, "demo")?;
+        team.keep = true;
+        cluster.apply(&team.manifest("4-hostile.yaml")?)?;
+        Ok(team)
+    }
+
+    /// Everything of the quickstart but the hostile agent.
     ///
     /// # Errors
     /// When something is refused.
@@ -72,6 +84,9 @@ impl<'a> Team<'a> {
 
 impl Drop for Team<'_> {
     fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
         // What is left over shows in `kubectl get ns` and is taken down with the cluster.
         let _ = self.cluster.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
         let _ = self.cluster.kubectl(&["delete", "vaultconnections.platform.redoubt.dev", &self.namespace]);

@@ -6,6 +6,7 @@ mod bad_input;
 mod guards;
 mod hostile;
 mod lifecycle;
+mod slice;
 
 use redoubt_e2e::cluster::Cluster;
 
