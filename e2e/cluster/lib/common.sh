@@ -3,8 +3,14 @@
 # shellcheck disable=SC2034  # many of these are read by the scripts that source this file
 
 CLUSTER_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-STATE=${REDOUBT_STATE:-/var/lib/redoubt-e2e}
+if [ "$(id -u)" = 0 ]; then
+  STATE=${REDOUBT_STATE:-/var/lib/redoubt-e2e}
+else
+  STATE=${REDOUBT_STATE:-${XDG_STATE_HOME:-$HOME/.local/state}/redoubt-e2e}
+fi
+STATE=$(realpath -m -- "$STATE")
 CACHE=${REDOUBT_CACHE:-${HOME:-/root}/.cache/redoubt}
+CACHE=$(realpath -m -- "$CACHE")
 BIN=$CACHE/bin
 LOGS=$STATE/logs
 RUN=$STATE/run
@@ -34,6 +40,17 @@ say() { printf '[%4ss] %s\n' "$((SECONDS - STARTED_AT))" "$*" >&2; }
 die() {
   printf 'error: %s\n' "$*" >&2
   exit 1
+}
+
+# Writes standard input to file $1, whole or not at all, and only when it differs:
+# kube-proxy ends when its file is written, and others must not read half a file.
+put() {
+  cat >"$1.new"
+  if cmp -s "$1.new" "$1"; then
+    rm -f "$1.new"
+  else
+    mv "$1.new" "$1"
+  fi
 }
 
 need_root() {
@@ -115,5 +132,8 @@ wait_for() {
     sleep 0.2
   done
 }
+
+# The kubectl to use on a cluster of somebody else: theirs, else ours. ('type -P' looks past the function below.)
+kubectl_program() { type -P kubectl || echo "$BIN/kubectl"; }
 
 kubectl() { "$BIN/kubectl" --kubeconfig "$STATE/kubeconfig" "$@"; }

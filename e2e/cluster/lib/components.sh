@@ -81,8 +81,8 @@ LIST
 
 # Forwards a loopback port of the host into the node, by way of a unix socket both can see.
 forward() { # name, host port ('' for the socket only), address in the node
-  start_in_node "forward-$1-in" socat "UNIX-LISTEN:$RUN/$1.sock,fork,mode=600,unlink-early" "TCP:$3"
-  [ -z "$2" ] || start_on_host "forward-$1-out" socat "TCP-LISTEN:$2,bind=127.0.0.1,reuseaddr,fork,backlog=256" "UNIX-CONNECT:$RUN/$1.sock"
+  start_in_node "forward-$1-in" socat -t 30 "UNIX-LISTEN:$RUN/$1.sock,fork,mode=600,unlink-early,backlog=256" "TCP:$3"
+  [ -z "$2" ] || start_on_host "forward-$1-out" socat -t 30 "TCP-LISTEN:$2,bind=127.0.0.1,reuseaddr,fork,backlog=256" "UNIX-CONNECT:$RUN/$1.sock"
 }
 
 start_forwards() {

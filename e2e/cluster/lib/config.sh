@@ -6,13 +6,13 @@ CONF=$STATE/conf
 config_containerd() {
   local handler dir=$CONF/certs.d/$REGISTRY_NAME
   mkdir -p "$dir" "$CONF/cni" "$CONF/runtimes" "$STATE/node/containerd"
-  cat >"$dir/hosts.toml" <<TOML
+  put "$dir/hosts.toml" <<TOML
 server = "http://$NODE_IP:5000"
 [host."http://$NODE_IP:5000"]
   capabilities = ["pull", "resolve"]
 TOML
   # ptp routes every pod through the node, so that answers to service addresses come back through kube-proxy.
-  cat >"$CONF/cni/10-ptp.conflist" <<JSON
+  put "$CONF/cni/10-ptp.conflist" <<JSON
 {"cniVersion": "1.0.0", "name": "redoubt-e2e", "plugins": [
   {"type": "ptp", "ipMasq": false, "mtu": 1500,
    "ipam": {"type": "host-local", "dataDir": "/run/cni-ipam", "ranges": [[{"subnet": "$NODE_POD_CIDR"}]],
@@ -55,22 +55,22 @@ TOML
         BinaryName = "$CONF/runtimes/$handler"
 TOML
     done
-  } >"$CONF/containerd.toml"
+  } | put "$CONF/containerd.toml"
   mkdir -p "$STATE/kata"
   for handler in "${KATA_HANDLERS[@]}"; do
     {
       echo '#!/usr/bin/env bash'
       echo "handler=$handler records=$STATE/kata runc=$(command -v runc)"
       cat "$CLUSTER_DIR/lib/kata-stand-in"
-    } >"$CONF/runtimes/$handler"
+    } | put "$CONF/runtimes/$handler"
     chmod 755 "$CONF/runtimes/$handler"
   done
 }
 
 config_kubelet() {
-  echo "nameserver $NODE_IP" >"$CONF/resolv.conf"
+  echo "nameserver $NODE_IP" | put "$CONF/resolv.conf"
   mkdir -p "$STATE/node/kubelet" "$STATE/node/plugins" "$LOGS/pods"
-  cat >"$CONF/kubelet.yaml" <<YAML
+  put "$CONF/kubelet.yaml" <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
@@ -102,7 +102,7 @@ YAML
 }
 
 config_kube_proxy() {
-  cat >"$CONF/kube-proxy.yaml" <<YAML
+  put "$CONF/kube-proxy.yaml" <<YAML
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
@@ -115,7 +115,7 @@ YAML
 
 config_registry() {
   mkdir -p "$STATE/registry"
-  cat >"$CONF/registry.yaml" <<YAML
+  put "$CONF/registry.yaml" <<YAML
 version: 0.1
 log: {level: warn}
 storage:
@@ -127,7 +127,7 @@ YAML
 
 config_coredns() {
   [ -f "$CONF/dns-hosts" ] || echo "# Names a test wants: ADDRESS NAME. Read again every second." >"$CONF/dns-hosts"
-  cat >"$CONF/Corefile" <<DNS
+  put "$CONF/Corefile" <<DNS
 .:1053 {
   ready $NODE_IP:8181
   errors
@@ -147,7 +147,7 @@ DNS
 
 config_vault() {
   # Vault wants the real folder of its plugins, not a link.
-  cat >"$CONF/vault.hcl" <<HCL
+  put "$CONF/vault.hcl" <<HCL
 storage "raft" {
   path = "$STATE/vault/data"
   node_id = "local"
@@ -172,5 +172,5 @@ write_configs() {
   config_registry
   config_coredns
   config_vault
-  cp "$CLUSTER_DIR/manifests/audit-policy.yaml" "$CONF/audit-policy.yaml"
+  put "$CONF/audit-policy.yaml" <"$CLUSTER_DIR/manifests/audit-policy.yaml"
 }

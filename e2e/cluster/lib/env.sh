@@ -32,8 +32,7 @@ write_env_local() {
     export_line REDOUBT_DNS_HOSTS "$STATE/conf/dns-hosts"
     export_line REDOUBT_POD_CIDR "$POD_CIDR"
     export_line REDOUBT_SERVICE_CIDR "$SERVICE_CIDR"
-  } >"$STATE/env.new"
-  mv "$STATE/env.new" "$STATE/env"
+  } | put "$STATE/env"
 }
 
 # A cluster somebody else runs: checked, described, otherwise left alone.
@@ -43,9 +42,10 @@ use_external() {
     [ -n "${!wanted:-}" ] || missing+=("$wanted")
   done
   [ ${#missing[@]} = 0 ] || die "REDOUBT_CLUSTER=external also needs: ${missing[*]} (see docs/local-cluster.md)"
-  "$CLUSTER_DIR/build" kubernetes crane
+  type -P kubectl >/dev/null || "$CLUSTER_DIR/build" kubernetes
+  "$CLUSTER_DIR/build" crane
   say "asking the cluster of $KUBECONFIG"
-  "$BIN/kubectl" --request-timeout=10s get --raw /readyz >/dev/null ||
+  "$(kubectl_program)" --request-timeout=10s get --raw /readyz >/dev/null ||
     die "the API server of $KUBECONFIG does not answer; check the file and your network"
   mkdir -p "$STATE"
   {
@@ -60,6 +60,6 @@ use_external() {
     for wanted in VAULT_CACERT REDOUBT_VAULT_TOKEN_FILE REDOUBT_VAULT_ROLE; do
       [ -z "${!wanted:-}" ] || export_line "$wanted" "${!wanted}"
     done
-  } >"$STATE/env"
+  } | put "$STATE/env"
   say "using that cluster. Read its settings with: . $STATE/env"
 }

@@ -26,7 +26,7 @@ new_cert() { # ca, file, subject, usage (serverAuth or clientAuth), names ('' fo
 }
 
 write_kubeconfig() { # file, certificate, server
-  cat >"$1" <<YAML
+  (umask 077 && put "$1") <<YAML
 apiVersion: v1
 kind: Config
 clusters:
@@ -44,7 +44,6 @@ contexts:
   context: {cluster: redoubt-e2e, user: $(basename "$2")}
 current-context: redoubt-e2e
 YAML
-  chmod 600 "$1"
 }
 
 make_pki() {
