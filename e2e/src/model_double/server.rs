@@ -27,7 +27,7 @@ use crate::pieces::{self, Dropped, Piece};
 use crate::serve::accept_each;
 
 /// The largest request the double takes, in bytes.
-pub const MAX_REQUEST: usize = 16 << 20;
+const MAX_REQUEST: usize = 16 << 20;
 
 /// What a double is started with.
 #[derive(Debug, Clone, Default)]
@@ -221,7 +221,7 @@ impl Head {
     }
 
     fn response(self, pieces: Vec<Piece>) -> Response<UnsyncBoxBody<bytes::Bytes, Dropped>> {
-        let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(pieces::body(pieces))));
+        let mut response = Response::new(StreamBody::new(pieces::body(pieces)).boxed_unsync());
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let stated = [("content-type".to_owned(), self.content_type)];
