@@ -11,6 +11,6 @@ pub mod echo_api;
 pub mod journal;
 pub mod model_double;
 pub mod pieces;
-//SEARCH pub mod search;
+pub mod search;
 pub mod serve;
 pub mod testing;

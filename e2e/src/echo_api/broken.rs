@@ -22,7 +22,7 @@ const PART_BYTES: usize = 10;
 const WRITE: usize = 64 << 10;
 
 /// The pieces of a broken answer. The connection is closed after all of them.
-pub fn pieces(misbehaviour: &Misbehaviour, credential: &str) -> Vec<Piece> {
+pub(super) fn pieces(misbehaviour: &Misbehaviour, credential: &str) -> Vec<Piece> {
     let value = in_form(credential, misbehaviour.form.as_deref());
     let json = format!("{{\"reflected\":\"{value}\"}}");
     let ms = misbehaviour.ms;

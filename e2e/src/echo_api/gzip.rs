@@ -2,7 +2,7 @@
 //! output as it was, which is all a test of reflection needs.
 
 /// The bytes as a gzip member.
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(bytes: &[u8]) -> Vec<u8> {
     // Magic, deflate, no flags, no time, no extra flags, unknown system.
     let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     let mut bits = Bits::default();

@@ -8,26 +8,26 @@ use serde_json::{Value, json};
 use super::wire::Message;
 
 /// So many notes are kept.
-pub const MAX_NOTES: usize = 10_000;
+pub(super) const MAX_NOTES: usize = 10_000;
 
 /// A note.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Note {
+pub(super) struct Note {
     /// Identifier; the next number unless stated.
     #[serde(default)]
-    pub id: String,
+    pub(super) id: String,
     /// Text.
-    pub text: String,
+    pub(super) text: String,
 }
 
 /// All notes. One that was never written has a text made from its identifier.
 #[derive(Default)]
-pub struct Notes(BTreeMap<String, Note>);
+pub(super) struct Notes(BTreeMap<String, Note>);
 
 impl Notes {
     /// Reads a note from JSON and keeps it.
-    pub fn put(&mut self, body: &[u8]) -> Result<Note, String> {
+    pub(super) fn put(&mut self, body: &[u8]) -> Result<Note, String> {
         let mut note: Note = serde_json::from_slice(body).map_err(|error| format!("note: {error}"))?;
         if note.id.is_empty() {
             note.id = format!("new-{}", self.0.len() + 1);
@@ -45,7 +45,7 @@ impl Notes {
     }
 
     /// Status and body for a request that carries the credential.
-    pub fn answer(&mut self, request: &Message) -> (u16, Value) {
+    pub(super) fn answer(&mut self, request: &Message) -> (u16, Value) {
         match (request.method.as_str(), request.path()) {
             ("GET", "/v1/echo") => (200, echo(request)),
             ("POST", "/v1/notes") => match self.put(&request.body) {

@@ -3,26 +3,26 @@
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// The largest head, in bytes.
-pub const MAX_HEAD: usize = 64 << 10;
+pub(super) const MAX_HEAD: usize = 64 << 10;
 /// The largest body, in bytes.
-pub const MAX_BODY: usize = 16 << 20;
+pub(super) const MAX_BODY: usize = 16 << 20;
 
 /// A request as it arrived.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Message {
+pub(super) struct Message {
     /// Method.
-    pub method: String,
+    pub(super) method: String,
     /// Target as sent.
-    pub target: String,
+    pub(super) target: String,
     /// Names as sent, and values.
-    pub headers: Vec<(String, String)>,
+    pub(super) headers: Vec<(String, String)>,
     /// Body without its framing.
-    pub body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Message {
     /// All values of a header.
-    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.headers
             .iter()
             .filter(move |header| header.0.eq_ignore_ascii_case(name))
@@ -30,19 +30,19 @@ impl Message {
     }
 
     /// Path of the target.
-    pub fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
 
     /// Query of the target.
-    pub fn query(&self) -> &str {
+    pub(super) fn query(&self) -> &str {
         self.target.split_once('?').map_or("", |parts| parts.1)
     }
 }
 
 /// What is wrong with what arrived. The double answers 400 with it and closes.
 #[derive(Debug, thiserror::Error)]
-pub enum WireError {
+pub(super) enum WireError {
     /// Reading failed or the peer left in the middle.
     #[error("connection: {0}")]
     Io(#[from] std::io::Error),
@@ -53,13 +53,13 @@ pub enum WireError {
 
 /// The read half of a connection, with bytes of the next message kept.
 #[derive(Default)]
-pub struct Reader {
+pub(super) struct Reader {
     buffer: Vec<u8>,
 }
 
 impl Reader {
     /// The next request; `None` when the peer is done. What was read of a malformed one is lost.
-    pub async fn next<S: AsyncRead + AsyncWrite + Unpin + ?Sized>(
+    pub(super) async fn next<S: AsyncRead + AsyncWrite + Unpin + ?Sized>(
         &mut self,
         stream: &mut S,
     ) -> Result<Option<Message>, WireError> {
@@ -198,7 +198,7 @@ fn framing(message: &Message) -> Result<Framing, WireError> {
 }
 
 /// A response with `Content-Length`.
-pub fn response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub(super) fn response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = head(status, headers);
     bytes.extend(format!("content-length: {}\r\n\r\n", body.len()).bytes());
     bytes.extend(body);
@@ -206,7 +206,7 @@ pub fn response(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
 }
 
 /// Status line and headers of a response, without the empty line.
-pub fn head(status: u16, headers: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn head(status: u16, headers: &[(&str, &str)]) -> Vec<u8> {
     let reason =
         http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("-");
     let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
@@ -214,7 +214,7 @@ pub fn head(status: u16, headers: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// One chunk of a chunked body; an empty one would end it.
-pub fn chunk(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn chunk(bytes: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
 }
 

@@ -52,7 +52,7 @@ enum Directives {
 }
 
 /// The answer of a built-in scenario. Stateless: the history since the last user message says what is done already.
-pub fn answer(chat: &Chat, gullible: bool) -> Result<Answer, Refused> {
+pub(super) fn answer(chat: &Chat, gullible: bool) -> Result<Answer, Refused> {
     let since = chat.since_last_user();
     let obeyed = |message: &&Message| message.role == "user" || (gullible && message.role == "tool");
     let texts: Vec<String> = since.iter().filter(obeyed).map(Message::text).collect();

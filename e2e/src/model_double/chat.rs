@@ -6,53 +6,53 @@ use serde::Deserialize;
 
 /// The request's body.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Chat {
+pub(super) struct Chat {
     /// Model asked for.
-    pub model: String,
+    pub(super) model: String,
     /// The conversation so far.
-    pub messages: Vec<Message>,
+    pub(super) messages: Vec<Message>,
     /// Functions offered.
     #[serde(default)]
-    pub tools: Vec<Tool>,
+    pub(super) tools: Vec<Tool>,
     /// Answer as a stream of server-sent events.
     #[serde(default)]
-    pub stream: bool,
+    pub(super) stream: bool,
     /// Settings of the stream.
     #[serde(default)]
-    pub stream_options: Option<StreamOptions>,
+    pub(super) stream_options: Option<StreamOptions>,
     /// Tells apart conversations that begin with the same words.
     #[serde(default)]
-    pub user: Option<String>,
+    pub(super) user: Option<String>,
 }
 
 /// `stream_options`.
 #[derive(Debug, Clone, Deserialize)]
-pub struct StreamOptions {
+pub(super) struct StreamOptions {
     /// Send a last chunk with the usage.
     #[serde(default)]
-    pub include_usage: bool,
+    pub(super) include_usage: bool,
 }
 
 /// One message.
 #[derive(Debug, Clone, Deserialize, Hash)]
-pub struct Message {
+pub(super) struct Message {
     /// `system`, `developer`, `user`, `assistant` or `tool`.
-    pub role: String,
+    pub(super) role: String,
     /// Text or parts.
     #[serde(default)]
-    pub content: Option<Content>,
+    pub(super) content: Option<Content>,
     /// Calls of an assistant's message.
     #[serde(default)]
-    pub tool_calls: Option<Vec<ToolCall>>,
+    pub(super) tool_calls: Option<Vec<ToolCall>>,
     /// The call a tool's message answers.
     #[serde(default)]
-    pub tool_call_id: Option<String>,
+    pub(super) tool_call_id: Option<String>,
 }
 
 /// Content of a message.
 #[derive(Debug, Clone, Deserialize, Hash)]
 #[serde(untagged)]
-pub enum Content {
+pub(super) enum Content {
     /// Text.
     Text(String),
     /// Parts; those that are not text count as empty.
@@ -61,53 +61,53 @@ pub enum Content {
 
 /// One part of a message.
 #[derive(Debug, Clone, Deserialize, Hash)]
-pub struct Part {
+pub(super) struct Part {
     /// Text of a part of type `text`.
     #[serde(default)]
-    pub text: String,
+    pub(super) text: String,
 }
 
 /// A call in the history.
 #[derive(Debug, Clone, Deserialize, Hash)]
-pub struct ToolCall {
+pub(super) struct ToolCall {
     /// Identifier.
-    pub id: String,
+    pub(super) id: String,
     /// `function`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub(super) kind: String,
     /// What was called.
-    pub function: CalledFunction,
+    pub(super) function: CalledFunction,
 }
 
 /// Function and arguments of a call.
 #[derive(Debug, Clone, Deserialize, Hash)]
-pub struct CalledFunction {
+pub(super) struct CalledFunction {
     /// Name.
-    pub name: String,
+    pub(super) name: String,
     /// Arguments: JSON in a string.
-    pub arguments: String,
+    pub(super) arguments: String,
 }
 
 /// A function on offer.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Tool {
+pub(super) struct Tool {
     /// `function`.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub(super) kind: String,
     /// The function.
-    pub function: Function,
+    pub(super) function: Function,
 }
 
 /// Name of a function on offer; its schema is not looked at.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Function {
+pub(super) struct Function {
     /// Name.
-    pub name: String,
+    pub(super) name: String,
 }
 
 impl Message {
     /// All text of the message.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match &self.content {
             None => String::new(),
             Some(Content::Text(text)) => text.clone(),
@@ -118,7 +118,7 @@ impl Message {
 
 impl Chat {
     /// Parses and checks a body; the error is for the client's developer.
-    pub fn parse(body: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
         let chat: Self = serde_json::from_slice(body).map_err(|error| format!("request body: {error}"))?;
         chat.check()?;
         Ok(chat)
@@ -178,22 +178,22 @@ impl Chat {
     }
 
     /// How many times the assistant has spoken: the number of the turn asked for now, from 0.
-    pub fn turn(&self) -> usize {
+    pub(super) fn turn(&self) -> usize {
         self.messages.iter().filter(|message| message.role == "assistant").count()
     }
 
     /// How many calls the history holds; the next call's number.
-    pub fn calls_so_far(&self) -> usize {
+    pub(super) fn calls_so_far(&self) -> usize {
         self.messages.iter().filter_map(|message| message.tool_calls.as_ref()).map(Vec::len).sum()
     }
 
     /// Text of the last message.
-    pub fn last(&self) -> String {
+    pub(super) fn last(&self) -> String {
         self.messages.last().map(Message::text).unwrap_or_default()
     }
 
     /// Text of the last user message.
-    pub fn last_user(&self) -> String {
+    pub(super) fn last_user(&self) -> String {
         self.messages
             .iter()
             .rev()
@@ -203,18 +203,18 @@ impl Chat {
     }
 
     /// The messages from the last user message on.
-    pub fn since_last_user(&self) -> &[Message] {
+    pub(super) fn since_last_user(&self) -> &[Message] {
         let start = self.messages.iter().rposition(|message| message.role == "user").unwrap_or(0);
         self.messages.get(start..).unwrap_or_default()
     }
 
     /// The tool messages that follow the assistant's last message.
-    pub fn results(&self) -> usize {
+    pub(super) fn results(&self) -> usize {
         self.messages.iter().rev().take_while(|message| message.role == "tool").count()
     }
 
     /// Whether a chunk with the usage was asked for.
-    pub fn wants_usage(&self) -> bool {
+    pub(super) fn wants_usage(&self) -> bool {
         self.stream_options.as_ref().is_some_and(|options| options.include_usage)
     }
 }

@@ -16,36 +16,36 @@ use super::script::{Call, Expect, Reply, Script, Step};
 
 /// The scripts of a double, and how often each request came.
 #[derive(Default)]
-pub struct Scripts {
+pub(super) struct Scripts {
     scripts: Vec<Script>,
     asked: HashMap<u64, usize>,
 }
 
 impl Scripts {
     /// Adds a script; one of the same name or for the same model is replaced.
-    pub fn add(&mut self, script: Script) {
+    pub(super) fn add(&mut self, script: Script) {
         self.scripts.retain(|other| other.name != script.name && other.model != script.model);
         self.scripts.push(script);
         self.asked.clear();
     }
 
     /// Forgets all scripts.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
 
     /// Starts all conversations anew.
-    pub fn rewind(&mut self) {
+    pub(super) fn rewind(&mut self) {
         self.asked.clear();
     }
 
     /// Models that have a script.
-    pub fn models(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn models(&self) -> impl Iterator<Item = &str> {
         self.scripts.iter().map(|script| script.model.as_str())
     }
 
     /// The answer of the script for the request's model; `None` when there is no such script.
-    pub fn answer(&mut self, chat: &Chat) -> Option<Result<Answer, Refused>> {
+    pub(super) fn answer(&mut self, chat: &Chat) -> Option<Result<Answer, Refused>> {
         let script = self.scripts.iter().find(|script| script.model == chat.model)?;
         let key = key(chat);
         let asked = self.asked.get(&key).copied().unwrap_or(0);

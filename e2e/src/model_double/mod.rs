@@ -3,12 +3,13 @@
 //! `script` and `builtin` are the two sources of answers, `choose` finds the step of a script, `render` writes the wire
 //! format, `server` moves the bytes.
 
-pub mod builtin;
-pub mod chat;
+mod builtin;
+mod chat;
 mod choose;
 mod render;
 mod reply;
 pub mod script;
 mod server;
 
+pub use builtin::{GULLIBLE, MAX_TIMES, SAY_AND_CALL};
 pub use server::{ModelDouble, Settings, serve};

@@ -10,19 +10,19 @@ use crate::pieces::Piece;
 
 /// What stands around a completion.
 #[derive(Debug, Clone)]
-pub struct Frame {
+pub(super) struct Frame {
     /// Identifier of the completion.
-    pub id: String,
+    pub(super) id: String,
     /// Seconds since 1970.
-    pub created: u64,
+    pub(super) created: u64,
     /// Model that answers.
-    pub model: String,
+    pub(super) model: String,
     /// Tokens of the request.
-    pub prompt_tokens: usize,
+    pub(super) prompt_tokens: usize,
 }
 
 /// Tokens of a text, as this double counts: four bytes each, begun ones counted.
-pub fn tokens(bytes: usize) -> usize {
+pub(super) fn tokens(bytes: usize) -> usize {
     bytes.div_ceil(4)
 }
 
@@ -37,7 +37,7 @@ fn finish(completion: &Completion) -> &'static str {
 }
 
 /// The whole completion.
-pub fn whole(frame: &Frame, completion: &Completion) -> Value {
+pub(super) fn whole(frame: &Frame, completion: &Completion) -> Value {
     let mut message = json!({"role": "assistant", "content": completion.content, "refusal": null});
     if !completion.calls.is_empty() {
         let calls = completion.calls.iter().map(|call| {
@@ -53,7 +53,7 @@ pub fn whole(frame: &Frame, completion: &Completion) -> Value {
 }
 
 /// The completion as events, `[DONE]` last. The fragments of several calls take turns.
-pub fn events(frame: &Frame, completion: &Completion, with_usage: bool) -> Vec<Vec<u8>> {
+pub(super) fn events(frame: &Frame, completion: &Completion, with_usage: bool) -> Vec<Vec<u8>> {
     let chunk = |choices: Value, usage: Option<Value>| {
         let mut chunk = json!({"id": frame.id, "object": "chat.completion.chunk", "created": frame.created,
             "model": frame.model, "choices": choices});
@@ -116,7 +116,7 @@ fn split(text: &str, count: usize) -> Vec<String> {
 }
 
 /// How the events (or the one body) are delivered.
-pub fn deliver(events: Vec<Vec<u8>>, delivery: &Delivery) -> Result<Vec<Piece>, String> {
+pub(super) fn deliver(events: Vec<Vec<u8>>, delivery: &Delivery) -> Result<Vec<Piece>, String> {
     let end = match &delivery.cut {
         None => None,
         Some(cut) => Some(cut_at(&events.concat(), cut)?),

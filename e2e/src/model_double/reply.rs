@@ -7,7 +7,7 @@ use super::script::Delivery;
 
 /// An answer, decided.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// The model speaks.
     Completion {
         /// What it says.
@@ -39,51 +39,51 @@ pub enum Answer {
 
 /// One message of the assistant.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Completion {
+pub(super) struct Completion {
     /// Text.
-    pub content: Option<String>,
+    pub(super) content: Option<String>,
     /// Calls.
-    pub calls: Vec<MadeCall>,
+    pub(super) calls: Vec<MadeCall>,
     /// Into how many chunks a stream splits the text and the arguments of each call.
-    pub fragments: usize,
+    pub(super) fragments: usize,
 }
 
 /// One call.
 #[derive(Debug, Clone, PartialEq)]
-pub struct MadeCall {
+pub(super) struct MadeCall {
     /// Identifier.
-    pub id: String,
+    pub(super) id: String,
     /// Function.
-    pub name: String,
+    pub(super) name: String,
     /// Arguments as text, which need not be JSON.
-    pub arguments: String,
+    pub(super) arguments: String,
 }
 
 /// The request is not one the double answers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refused {
+pub(super) struct Refused {
     /// HTTP status.
-    pub status: u16,
+    pub(super) status: u16,
     /// `code` of the error object.
-    pub code: &'static str,
+    pub(super) code: &'static str,
     /// What is wrong.
-    pub message: String,
+    pub(super) message: String,
 }
 
 impl Refused {
     /// The request is malformed.
-    pub fn malformed(message: String) -> Self {
+    pub(super) fn malformed(message: String) -> Self {
         Self { status: 400, code: "invalid_request", message }
     }
 
     /// The request is not what the scenario expects now.
-    pub fn unexpected(message: String) -> Self {
+    pub(super) fn unexpected(message: String) -> Self {
         Self { status: 400, code: "unexpected_request", message }
     }
 }
 
 /// Fills in `{{last}}` and `{{lastUser}}`, in one pass: what is filled in is not looked at again.
-pub fn placeholders(text: &str, chat: &Chat) -> String {
+pub(super) fn placeholders(text: &str, chat: &Chat) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("{{") {

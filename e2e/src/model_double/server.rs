@@ -27,7 +27,7 @@ use crate::pieces::{self, Dropped, Piece};
 use crate::serve::accept_each;
 
 /// The largest request the double takes, in bytes.
-pub const MAX_REQUEST: usize = 16 << 20;
+const MAX_REQUEST: usize = 16 << 20;
 
 /// What a double is started with.
 #[derive(Debug, Clone, Default)]
