@@ -49,6 +49,9 @@ pub enum HostError {
     /// A name whose last label is a number: an address in a form that parsers disagree about.
     #[error("write an IPv4 address as four decimal numbers without leading zeros")]
     NumericName,
+    /// A pattern with upper-case letters or a trailing dot.
+    #[error("write the host in lower case and without a trailing dot")]
+    NotCanonical,
     /// A wildcard that is not a whole first label above at least two labels.
     #[error(
         "a wildcard stands for exactly the first label and has at least two labels after it, as in *.example.com"
@@ -126,14 +129,26 @@ pub enum HostPattern {
 impl FromStr for HostPattern {
     type Err = HostError;
 
+    /// Stricter than [`Host`]: a name is written in its canonical form, and an IPv6 address without brackets.
     fn from_str(text: &str) -> Result<Self, HostError> {
-        match text.strip_prefix("*.") {
-            None => text.parse().map(Self::Exact),
-            Some(suffix) => match suffix.parse()? {
-                Host::Name(name) if name.0.contains('.') => Ok(Self::OneLabelBelow(name)),
-                _ => Err(HostError::Wildcard),
-            },
+        if text.starts_with('[') || text.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_ipv4_mapped().is_some()) {
+            return Err(HostError::Character);
         }
+        let name = text.strip_prefix("*.").unwrap_or(text);
+        if name.ends_with('.') || name.bytes().any(|b| b.is_ascii_uppercase()) && !name.contains(':') {
+            return Err(HostError::NotCanonical);
+        }
+        match (text.strip_prefix("*."), name.parse()?) {
+            (None, host) => Ok(Self::Exact(host)),
+            (Some(_), Host::Name(name)) if name.0.contains('.') => Ok(Self::OneLabelBelow(name)),
+            (Some(_), _) => Err(HostError::Wildcard),
+        }
+    }
+}
+
+impl From<Host> for HostPattern {
+    fn from(host: Host) -> Self {
+        Self::Exact(host)
     }
 }
 
@@ -147,6 +162,15 @@ impl HostPattern {
                 name.0.split_once('.').is_some_and(|(_, rest)| rest == suffix.0)
             }
             (Self::OneLabelBelow(_), Host::Ip(_)) => false,
+        }
+    }
+
+    /// As in a URL: an IPv6 address in brackets.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        match self {
+            Self::Exact(host) => host.to_string(),
+            wildcard => wildcard.to_string(),
         }
     }
 
@@ -165,6 +189,7 @@ impl HostPattern {
 impl fmt::Display for HostPattern {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Exact(Host::Ip(ip)) => ip.fmt(out),
             Self::Exact(host) => host.fmt(out),
             Self::OneLabelBelow(name) => write!(out, "*.{}", name.0),
         }

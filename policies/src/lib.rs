@@ -3,11 +3,25 @@
 //!
 //! Operator, sidecar, hands and CLI all use it, so there is one host matcher and one address classifier.
 
+pub mod address;
+pub mod base_url;
+pub mod bind;
+pub mod compile;
+pub mod compose;
+pub mod decide;
+pub mod digest;
+pub mod envelope;
 pub mod host;
 pub mod method;
 pub mod path;
 pub mod refusal;
+pub mod selector;
 pub mod target;
+pub mod template;
 pub mod wire;
 
+pub use compile::{Inputs, Problem, compile};
+pub use decide::{Authorized, Request};
+pub use digest::digest;
+pub use envelope::{SigningKey, VerifiedPolicy, VerifyingKey, sign, verify};
 pub use refusal::Refusal;

@@ -64,15 +64,15 @@ impl fmt::Display for Method {
 pub struct MethodSet(BTreeSet<Method>);
 
 impl MethodSet {
-    /// The set of these names; `*` is all of them.
+    /// The set of these names; `*` alone is all of them.
     ///
     /// # Errors
-    /// When a name is unknown.
+    /// When a name is unknown, or `*` is not alone.
     pub fn parse<S: AsRef<str>>(names: &[S]) -> Result<Self, UnknownMethod> {
         let mut set = BTreeSet::new();
         for name in names {
             match name.as_ref() {
-                "*" => set.extend(Method::ALL),
+                "*" if names.len() == 1 => set.extend(Method::ALL),
                 other => {
                     set.insert(other.parse()?);
                 }

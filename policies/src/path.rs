@@ -35,6 +35,14 @@ pub enum PathError {
     /// An encoded slash, backslash, path parameter, percent sign or control character.
     #[error("a path has no encoded slash, backslash, ';', '%' or control character")]
     Encoded,
+    /// Encoded bytes that are not UTF-8, such as an overlong form of a dot or a slash.
+    #[error("a path's percent-encoded bytes are UTF-8")]
+    Utf8,
+    /// A pattern that is not in the canonical form that paths are compared in.
+    #[error(
+        "write percent-encoding with upper-case digits and letters, digits, '-', '.', '_' and '~' without it"
+    )]
+    NotCanonical,
     /// A `.` or `..` segment, encoded or not.
     #[error("a path has no '.' or '..' segments")]
     DotSegment,
@@ -75,11 +83,15 @@ impl FromStr for CanonicalPath {
         let mut canonical = String::with_capacity(text.len());
         let mut segments = rest.split('/').peekable();
         while let Some(segment) = segments.next() {
-            if segment.is_empty() && (segments.peek().is_some() || (canonical.is_empty() && rest.len() > 1)) {
+            if segment.is_empty() && segments.peek().is_some() {
                 return Err(PathError::EmptySegment);
             }
+            let segment = canonical_segment(segment)?;
+            if percent_encoding::percent_decode_str(&segment).decode_utf8().is_err() {
+                return Err(PathError::Utf8);
+            }
             canonical.push('/');
-            canonical.push_str(&canonical_segment(segment)?);
+            canonical.push_str(&segment);
         }
         Ok(Self(canonical))
     }
@@ -111,6 +123,19 @@ fn canonical_segment(segment: &str) -> Result<String, PathError> {
         return Err(PathError::DotSegment);
     }
     Ok(out)
+}
+
+/// Whether `segment` can stand literally in a pattern or a template: in canonical form, and without `*`.
+///
+/// Encoded bytes that are not UTF-8 pass. They match no path.
+pub(crate) fn literal_segment(segment: &str) -> Result<(), PathError> {
+    if segment.contains('*') {
+        return Err(PathError::Wildcard);
+    }
+    if canonical_segment(segment)? != segment {
+        return Err(PathError::NotCanonical);
+    }
+    Ok(())
 }
 
 fn is_unreserved(byte: u8) -> bool {
@@ -166,17 +191,18 @@ impl FromStr for PathPattern {
         if head.is_empty() && rest {
             return Ok(Self { segments: Vec::new(), rest });
         }
-        // The wildcard is a character that segments may hold, so the canonical form keeps it.
-        let canonical: CanonicalPath = head.parse()?;
-        if rest && head.ends_with('/') {
-            return Err(PathError::EmptySegment);
+        if text.len() > PATH_MAX {
+            return Err(PathError::Length);
         }
-        let segments = canonical
-            .segments()
-            .map(|segment| match segment {
+        let below_root = head.strip_prefix('/').ok_or(PathError::NotAbsolute)?;
+        let last = below_root.split('/').count() - 1;
+        let segments = below_root
+            .split('/')
+            .enumerate()
+            .map(|(i, segment)| match segment {
+                "" if i < last || rest => Err(PathError::EmptySegment),
                 "*" => Ok(Segment::Any),
-                other if other.contains('*') => Err(PathError::Wildcard),
-                other => Ok(Segment::Literal(other.to_owned())),
+                other => literal_segment(other).map(|()| Segment::Literal(other.to_owned())),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { segments, rest })

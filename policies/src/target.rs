@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use redoubt_crds::SourceKind;
 use serde::{Deserialize, Serialize};
 
 use crate::host::{Host, HostError};
@@ -41,10 +42,22 @@ impl Scheme {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Source {
-    /// The agent's own process.
+    /// The agent's own process, the brain.
     Agent,
     /// The tool with this name, executed by the hands.
     Tool(String),
+}
+
+impl Source {
+    /// The source that a kind of the API names; `None` when a Tool has no name, or the agent one.
+    #[must_use]
+    pub fn of(source: &redoubt_crds::Source) -> Option<Self> {
+        match (source.kind, &source.name) {
+            (SourceKind::Agent, None) => Some(Self::Agent),
+            (SourceKind::Tool, Some(name)) => Some(Self::Tool(name.clone())),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Source {
@@ -73,8 +86,8 @@ pub enum TargetError {
     /// The host is not one.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// The port is empty, not a number, out of range or zero.
-    #[error("the port is a number from 1 to 65535")]
+    /// The port is empty, not a number, out of range, zero, or has leading zeros.
+    #[error("the port is a number from 1 to 65535 without leading zeros")]
     Port,
     /// User information before the host.
     #[error("an authority has no user information")]
@@ -98,9 +111,8 @@ impl Target {
             "" => scheme.default_port(),
             text => text
                 .strip_prefix(':')
-                .filter(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+                .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0'))
                 .and_then(|digits| digits.parse::<u16>().ok())
-                .filter(|port| *port != 0)
                 .ok_or(TargetError::Port)?,
         };
         Ok(Self { scheme, host: Host::from_str(split.0)?, port })
