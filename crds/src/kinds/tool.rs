@@ -15,6 +15,7 @@ use super::shared::Status;
     namespaced,
     status = "Status",
     derive = "PartialEq",
+    shortname = "tl",
     category = "redoubt",
     printcolumn(name = "Base URL", type_ = "string", json_path = ".spec.http.baseURL"),
     printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type=='Accepted')].status"),
