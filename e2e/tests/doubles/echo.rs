@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redoubt_e2e::echo_api::{Credential, EchoApi};
+use redoubt_e2e::echo_api::{Credential, Known, EchoApi};
 use redoubt_e2e::testing::{Ca, Started, start_echo_api};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -19,7 +19,7 @@ async fn started(name: &str) -> (PathBuf, Started<EchoApi>) {
     let folder = folder(name);
     let file = folder.join("token");
     std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
-    let credential = Credential { file, header: "authorization".to_owned() };
+    let credential = Credential { known: Known::File(file), header: "authorization".to_owned() };
     (folder, start_echo_api(credential, None).await.unwrap())
 }
 
@@ -172,7 +172,7 @@ async fn tls_needs_the_right_name() {
     std::fs::write(&file, TOKEN).unwrap();
     let ca = Ca::new("test").unwrap();
     let tls = ca.server(&["echo.test"]).unwrap().acceptor(&["http/1.1"]).unwrap();
-    let credential = Credential { file, header: "x-api-key".to_owned() };
+    let credential = Credential { known: Known::File(file), header: "x-api-key".to_owned() };
     let api = start_echo_api(credential, Some(tls)).await.unwrap();
 
     let mut roots = rustls::RootCertStore::empty();
