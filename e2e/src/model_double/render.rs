@@ -43,7 +43,9 @@ pub(super) fn whole(frame: &Frame, completion: &Completion) -> Value {
         let calls = completion.calls.iter().map(|call| {
             json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
         });
-        message["tool_calls"] = calls.collect();
+        if let Some(members) = message.as_object_mut() {
+            members.insert("tool_calls".to_owned(), calls.collect());
+        }
     }
     json!({
         "id": frame.id, "object": "chat.completion", "created": frame.created, "model": frame.model,
@@ -58,7 +60,9 @@ pub(super) fn events(frame: &Frame, completion: &Completion, with_usage: bool) -
         let mut chunk = json!({"id": frame.id, "object": "chat.completion.chunk", "created": frame.created,
             "model": frame.model, "choices": choices});
         if with_usage {
-            chunk["usage"] = usage.unwrap_or(Value::Null);
+            if let Some(members) = chunk.as_object_mut() {
+                members.insert("usage".to_owned(), usage.unwrap_or(Value::Null));
+            }
         }
         format!("data: {chunk}\n\n").into_bytes()
     };

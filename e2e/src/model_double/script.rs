@@ -172,10 +172,10 @@ pub fn parse(text: &str) -> Result<Script, String> {
             Reply::ToolCalls { calls, .. } if calls.is_empty() => {
                 return wrong(&field, "toolCalls.calls must not be empty");
             }
-            Reply::ToolCalls { calls, .. } => {
-                if calls.iter().any(|call| call.arguments.is_some() == call.raw_arguments.is_some()) {
-                    return wrong(&field, "each call has either arguments or rawArguments");
-                }
+            Reply::ToolCalls { calls, .. }
+                if calls.iter().any(|call| call.arguments.is_some() == call.raw_arguments.is_some()) =>
+            {
+                return wrong(&field, "each call has either arguments or rawArguments");
             }
             Reply::Status { code, .. } if !(400..600).contains(code) => {
                 return wrong(&field, "status.code must be 400 to 599");

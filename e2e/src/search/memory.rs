@@ -56,9 +56,17 @@ impl Process<'_> {
             Ok(entries) => entries,
             Err(error) => return report.unread(self.name("fd"), error),
         };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            let Ok(target) = fs::read_link(&path) else { continue };
+        for entry in entries {
+            let read = entry.and_then(|entry| Ok((entry.path(), fs::read_link(entry.path())?)));
+            let (path, target) = match read {
+                Ok(read) => read,
+                // Closed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    report.unread(self.name("fd"), error);
+                    continue;
+                }
+            };
             let nameless = target.to_string_lossy().ends_with(" (deleted)");
             if nameless && fs::metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
                 let name = format!("{} ({})", path.display(), target.display());

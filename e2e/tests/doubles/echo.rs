@@ -30,7 +30,7 @@ async fn exchange(api: &Started<EchoApi>, request: &str) -> String {
     let mut answer = Vec::new();
     let mut part = [0; 65536];
     loop {
-        match tokio::time::timeout(Duration::from_millis(700), stream.read(&mut part)).await {
+        match tokio::time::timeout(Duration::from_secs(3), stream.read(&mut part)).await {
             Ok(Ok(0) | Err(_)) => return String::from_utf8_lossy(&answer).into_owned(),
             Ok(Ok(count)) => answer.extend_from_slice(&part[..count]),
             Err(_) => return String::from_utf8_lossy(&answer).into_owned() + "…",

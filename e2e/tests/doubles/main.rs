@@ -1,5 +1,11 @@
 //! The doubles and the searcher, proven from outside: with the official SDK, over real connections, on live processes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "clippy allows these in test functions, but not in what they share"
+)]
+
 mod certs;
 mod echo;
 mod model;

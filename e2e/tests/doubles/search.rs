@@ -197,10 +197,14 @@ fn what_could_not_be_looked_at_is_never_clean() {
     check(&secret, &["--container", &"ab".repeat(32)], "no process of this PID namespace");
     check(&short, &["--path", "/etc/hostname"], "8 to");
     check(&folder.join("missing"), &["--path", "/etc/hostname"], "cannot read the value");
-    // Ended, and not waited for.
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    check(&secret, &["--pid", &ended.id().to_string()], "it has ended");
+    // Ended: first not waited for, then gone.
+    let pid = ended.id().to_string();
+    while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    check(&secret, &["--pid", &pid], &format!("NOT READ process {pid}, memory"));
     ended.wait().unwrap();
+    check(&secret, &["--pid", &pid], &format!("NOT READ process {pid}, memory"));
     std::fs::remove_dir_all(folder).unwrap();
 }
 
