@@ -219,7 +219,8 @@ mod tests {
         drop(audit.begin(record).await.unwrap());
         audit.close();
         let text = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert!(lines.iter().all(|line| line["path"] == nasty && line["event"] == "request"));
         assert!(!text.contains('\u{1b}'));

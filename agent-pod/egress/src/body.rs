@@ -15,7 +15,7 @@ use redoubt_scan::{Gate, Redactor};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::audit::{Entry, Record};
+use crate::audit::Entry;
 use crate::credentials::Watchlist;
 use crate::fault::{self, Ended, Fault};
 use crate::pool::Lease;
@@ -135,6 +135,7 @@ pub(crate) struct ResponseBody {
     watchlist: Arc<Watchlist>,
     held: u64,
     received: u64,
+    header_hits: u64,
     fault: Fault,
     idle: Idle,
     revoked: oneshot::Receiver<()>,
@@ -160,14 +161,14 @@ pub(crate) struct Exchange {
 impl ResponseBody {
     /// `header_hits` credentials were already overwritten in the head.
     pub(crate) fn new(inner: Incoming, exchange: Exchange, header_hits: u64) -> Self {
-        let Exchange { watchlist, idle, fault, revoked, progress, lease, entry, mut redaction } = exchange;
-        redaction.record.redactions = Some(header_hits);
+        let Exchange { watchlist, idle, fault, revoked, progress, lease, entry, redaction } = exchange;
         Self {
             redactor: Redactor::new(Arc::clone(&watchlist.needles)),
             inner,
             watchlist,
             held: 0,
             received: 0,
+            header_hits,
             fault,
             idle: Idle::new(idle),
             revoked,
@@ -259,19 +260,17 @@ impl Drop for ResponseBody {
         } else if self.lease.is_some() {
             record.detail = Some("ended by the client".to_owned());
         }
-        if let Some(mut redaction) = self.redaction.take() {
-            let hits = self.redactor.hits() + redaction.record.redactions.unwrap_or(0);
-            let name = self.redactor.found().find_map(|index| self.watchlist.binding(index)).map(str::to_owned);
-            let binding = redaction.record.binding.take();
-            redaction.record = if hits == 0 {
-                Record::default()
-            } else {
-                Record { redactions: Some(hits), binding: binding.or(name), ..std::mem::take(&mut redaction.record) }
-            };
-            if hits == 0 {
-                redaction.cancel();
-            }
+        let Some(mut redaction) = self.redaction.take() else { return };
+        let hits = self.header_hits + self.redactor.hits();
+        if hits == 0 {
+            redaction.cancel();
+            return;
         }
+        let of_body = self.redactor.found().find_map(|index| self.watchlist.binding(index));
+        if let Some(binding) = of_body {
+            redaction.record.binding = Some(binding.to_owned());
+        }
+        redaction.record.redactions = Some(hits);
     }
 }
 

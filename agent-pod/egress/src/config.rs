@@ -136,7 +136,11 @@ impl TryFrom<Args> for Config {
             policy: PolicySource {
                 path: args.policy,
                 key: args.policy_key,
-                agent: AgentIdentity { namespace: args.agent_namespace, name: args.agent_name, uid: args.agent_uid },
+                agent: AgentIdentity {
+                    namespace: args.agent_namespace,
+                    name: args.agent_name,
+                    uid: args.agent_uid,
+                },
                 min_epoch: args.min_epoch,
             },
             socket: args.socket,

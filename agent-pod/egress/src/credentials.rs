@@ -46,7 +46,11 @@ struct Wanted {
 impl Wanted {
     fn of(policy: &PodPolicy) -> Self {
         // Destinations and consumers do not matter for reading.
-        let read = |binding: &Binding| Binding { destinations: Vec::new(), consumers: Vec::new(), ..binding.clone() };
+        let read = |binding: &Binding| Binding {
+            destinations: Vec::new(),
+            consumers: Vec::new(),
+            ..binding.clone()
+        };
         Self { vaults: policy.vaults.clone(), bindings: policy.bindings.iter().map(read).collect() }
     }
 
@@ -95,14 +99,21 @@ impl Credentials {
         loop {
             let wanted = Wanted::of(&feed.borrow_and_update());
             let known = self.lock().wanted == wanted;
-            let failed = !known && match self.load(wanted).await {
-                Ok(()) => false,
-                Err(error) => {
-                    let refusal = error.refusal();
-                    tracing::error!(reason = refusal.reason, object = refusal.object, field = refusal.field, "credentials of the newer policy: {}", refusal.message);
-                    true
-                }
-            };
+            let failed = !known
+                && match self.load(wanted).await {
+                    Ok(()) => false,
+                    Err(error) => {
+                        let refusal = error.refusal();
+                        tracing::error!(
+                            reason = refusal.reason,
+                            object = refusal.object,
+                            field = refusal.field,
+                            "credentials of the newer policy: {}",
+                            refusal.message
+                        );
+                        true
+                    }
+                };
             let changed = tokio::select! {
                 changed = feed.changed() => changed,
                 () = tokio::time::sleep(RETRY), if failed => Ok(()),
@@ -142,7 +153,11 @@ impl Credentials {
     ///
     /// # Errors
     /// 503 when there is no fresh credential: nothing goes out without it.
-    pub(crate) fn lease(&self, binding: &Binding, policy: &PodPolicy) -> Result<(HeaderName, HeaderValue), Refused> {
+    pub(crate) fn lease(
+        &self,
+        binding: &Binding,
+        policy: &PodPolicy,
+    ) -> Result<(HeaderName, HeaderValue), Refused> {
         let credential = {
             let state = self.lock();
             let store = state.store.as_ref().filter(|_| state.wanted.covers(binding, policy));
@@ -198,7 +213,9 @@ impl Credentials {
         })?;
         let bindings = sets
             .iter()
-            .flat_map(|set| (0..set.values().count()).map(|index| set.binding(index).unwrap_or_default().to_owned()))
+            .flat_map(|set| {
+                (0..set.values().count()).map(|index| set.binding(index).unwrap_or_default().to_owned())
+            })
             .collect();
         let watchlist = Arc::new(Watchlist { needles: Arc::new(needles), bindings });
         state.watchlist = Some((generation, Arc::clone(&watchlist)));
@@ -208,10 +225,11 @@ impl Credentials {
     /// What is missing before everything that `policy` binds is held.
     pub(crate) fn missing(&self, policy: &PodPolicy) -> Vec<Refusal> {
         let state = self.lock();
-        let of = |binding: &Binding| match state.store.as_ref().filter(|_| state.wanted.covers(binding, policy)) {
-            None => Some(not_read_yet(binding).refusal),
-            Some(store) => store.get(&binding.name).err().map(|error| error.refusal()),
-        };
+        let of =
+            |binding: &Binding| match state.store.as_ref().filter(|_| state.wanted.covers(binding, policy)) {
+                None => Some(not_read_yet(binding).refusal),
+                Some(store) => store.get(&binding.name).err().map(|error| error.refusal()),
+            };
         policy.bindings.iter().filter_map(of).collect()
     }
 

@@ -41,7 +41,11 @@ pub(crate) fn credential_in_request(place: &str, binding: Option<&str>) -> Refus
 }
 
 pub(crate) fn body_malformed() -> Refused {
-    Refused::bad("RequestMalformed", "the body of the request is not framed as HTTP says, or ended early", "Send a whole body.")
+    Refused::bad(
+        "RequestMalformed",
+        "the body of the request is not framed as HTTP says, or ended early",
+        "Send a whole body.",
+    )
 }
 
 pub(crate) fn body_silent() -> Refused {

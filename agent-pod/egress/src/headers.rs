@@ -45,7 +45,8 @@ const CREDENTIAL_HEADERS: [&str; 22] = [
 ];
 
 /// Endings of the names of such headers.
-const CREDENTIAL_ENDINGS: [&str; 5] = ["-api-key", "-access-token", "-auth-token", "-authorization", "-secret"];
+const CREDENTIAL_ENDINGS: [&str; 5] =
+    ["-api-key", "-access-token", "-auth-token", "-authorization", "-secret"];
 
 /// Query parameters that clients carry credentials in.
 const CREDENTIAL_PARAMETERS: [&str; 23] = [
@@ -116,7 +117,9 @@ pub(crate) fn credential_parameter(query: &str) -> Option<&'static str> {
 /// What asks for another method than that of the request.
 pub(crate) fn method_override(headers: &HeaderMap, query: Option<&str>) -> Option<&'static str> {
     let header = METHOD_OVERRIDES.into_iter().find(|name| headers.contains_key(*name));
-    header.or_else(|| query.and_then(|query| parameters(query).any(|name| name == "_method").then_some("_method")))
+    header.or_else(|| {
+        query.and_then(|query| parameters(query).any(|name| name == "_method").then_some("_method"))
+    })
 }
 
 /// Whether another protocol is asked for.

@@ -16,11 +16,11 @@ pub(crate) enum Peer {
 
 /// The user ids of the containers.
 #[derive(Clone, Copy, Debug)]
-pub struct Uids {
+pub(crate) struct Uids {
     /// Of the agent's container.
-    pub agent: u32,
+    pub(crate) agent: u32,
     /// Of the tools' container.
-    pub tools: u32,
+    pub(crate) tools: u32,
 }
 
 impl Uids {
@@ -50,7 +50,9 @@ impl Peer {
     pub(crate) fn source(self, tool: Option<&str>, policy: &PodPolicy) -> Result<Source, Refused> {
         match (self, tool) {
             (Self::Agent, None) => Ok(Source::Agent),
-            (Self::Tools, Some(tool)) if policy.tools.iter().any(|it| it.name == tool) => Ok(Source::Tool(tool.to_owned())),
+            (Self::Tools, Some(tool)) if policy.tools.iter().any(|it| it.name == tool) => {
+                Ok(Source::Tool(tool.to_owned()))
+            }
             (Self::Agent, Some(_)) => Err(Refused::forbidden(
                 "ToolNotAccepted",
                 "only the tools' container acts for a tool",

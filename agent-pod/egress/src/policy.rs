@@ -11,15 +11,15 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 
 /// Where the policy is and what it must fulfil.
-pub struct PolicySource {
+pub(crate) struct PolicySource {
     /// The mounted file.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Who signs.
-    pub key: VerifyingKey,
+    pub(crate) key: VerifyingKey,
     /// For whom.
-    pub agent: AgentIdentity,
+    pub(crate) agent: AgentIdentity,
     /// The lowest epoch.
-    pub min_epoch: u64,
+    pub(crate) min_epoch: u64,
 }
 
 /// The policy in force, and a way to hear of a newer one.
@@ -68,12 +68,21 @@ impl PolicySource {
                 Ok(same) => {
                     last_fault = None;
                     if same != **feed.borrow() {
-                        tracing::warn!(epoch = current, "a policy with other content and the same epoch is ignored");
+                        tracing::warn!(
+                            epoch = current,
+                            "a policy with other content and the same epoch is ignored"
+                        );
                     }
                 }
                 Err(fault) => {
                     if last_fault.as_ref() != Some(&fault) {
-                        tracing::error!(reason = fault.reason, object = fault.object, field = fault.field, "the mounted policy is refused, the last good one stays in force: {}", fault.message);
+                        tracing::error!(
+                            reason = fault.reason,
+                            object = fault.object,
+                            field = fault.field,
+                            "the mounted policy is refused, the last good one stays in force: {}",
+                            fault.message
+                        );
                     }
                     last_fault = Some(fault);
                 }

@@ -36,7 +36,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<RequestBody>, task: AbortHandle, expect_head: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(
+        sender: SendRequest<RequestBody>,
+        task: AbortHandle,
+        expect_head: Arc<AtomicBool>,
+    ) -> Self {
         Self { sender, task, expect_head }
     }
 }
@@ -94,7 +98,9 @@ impl Lease {
     pub(crate) fn give_back(self) {
         let mut idle = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.values().map(Vec::len).sum::<usize>() < KEPT {
-            idle.entry(self.key).or_default().push(Idle { connection: self.connection, since: Instant::now() });
+            idle.entry(self.key)
+                .or_default()
+                .push(Idle { connection: self.connection, since: Instant::now() });
         }
     }
 }

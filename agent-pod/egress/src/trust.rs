@@ -50,7 +50,9 @@ fn client(ca_bundle: Option<&str>) -> Result<Arc<ClientConfig>, String> {
         Some(pem) => {
             for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
                 let certificate = certificate.map_err(|error| format!("the bundle is not PEM: {error}"))?;
-                roots.add(certificate).map_err(|error| format!("a certificate of the bundle is invalid: {error}"))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| format!("a certificate of the bundle is invalid: {error}"))?;
             }
         }
         None => {

@@ -45,7 +45,12 @@ impl Verdicts {
     pub(crate) fn ask(&self, peer: Peer) -> Result<String, Refused> {
         let mut bytes = [0; 24];
         SystemRandom::new().fill(&mut bytes).map_err(|_| {
-            Refused::by_pod(http::StatusCode::SERVICE_UNAVAILABLE, "NoRandomness", "no randomness for a nonce", "Try again.")
+            Refused::by_pod(
+                http::StatusCode::SERVICE_UNAVAILABLE,
+                "NoRandomness",
+                "no randomness for a nonce",
+                "Try again.",
+            )
         })?;
         let nonce = URL_SAFE_NO_PAD.encode(bytes);
         self.lock().insert(peer, State::Asked(nonce.clone()));
@@ -58,7 +63,8 @@ impl Verdicts {
         match states.get(&peer) {
             Some(State::Asked(nonce)) if *nonce == verdict.nonce => {
                 // An empty self-test or one with a failed entry did not pass, whatever its sum says.
-                let passed = verdict.passed && !verdict.checks.is_empty() && verdict.checks.iter().all(|it| it.passed);
+                let passed =
+                    verdict.passed && !verdict.checks.is_empty() && verdict.checks.iter().all(|it| it.passed);
                 states.insert(peer, State::Judged { passed });
                 Ok(())
             }

@@ -1,7 +1,10 @@
 use super::*;
 
 fn map(lines: &[(&str, &str)]) -> HeaderMap {
-    lines.iter().map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())).collect()
+    lines
+        .iter()
+        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap()))
+        .collect()
 }
 
 #[test]
@@ -28,19 +31,30 @@ fn headers_that_look_like_credentials() {
         assert_eq!(credential(&headers, |slot| slot == "x-slot").is_some(), expected, "{name}");
     };
     for name in [
-        "Authorization", "proxy-authorization", "x-api-key", "X-Goog-Api-Key", "cookie", "api-key", "x-auth-token",
-        "x-slot", "acme-api-key", "x-acme-auth-token",
+        "Authorization",
+        "proxy-authorization",
+        "x-api-key",
+        "X-Goog-Api-Key",
+        "cookie",
+        "api-key",
+        "x-auth-token",
+        "x-slot",
+        "acme-api-key",
+        "x-acme-auth-token",
     ] {
         check(name, true);
     }
-    for name in ["accept", "content-type", "user-agent", "idempotency-key", "x-request-id", "anthropic-version"] {
+    for name in
+        ["accept", "content-type", "user-agent", "idempotency-key", "x-request-id", "anthropic-version"]
+    {
         check(name, false);
     }
 }
 
 #[test]
 fn parameters_that_look_like_credentials() {
-    let check = |query: &str, expected: Option<&str>| assert_eq!(credential_parameter(query), expected, "{query}");
+    let check =
+        |query: &str, expected: Option<&str>| assert_eq!(credential_parameter(query), expected, "{query}");
     check("api_key=1", Some("api_key"));
     check("a=1&KEY=2", Some("key"));
     check("a=1&access%5Ftoken=2", Some("access_token"));
@@ -51,7 +65,9 @@ fn parameters_that_look_like_credentials() {
 
 #[test]
 fn methods_are_not_overridden() {
-    let check = |headers: &[(&str, &str)], query, expected| assert_eq!(method_override(&map(headers), query), expected);
+    let check = |headers: &[(&str, &str)], query, expected| {
+        assert_eq!(method_override(&map(headers), query), expected)
+    };
     check(&[("X-HTTP-Method-Override", "DELETE")], None, Some("x-http-method-override"));
     check(&[], Some("a=1&_method=DELETE"), Some("_method"));
     check(&[("x-method", "1")], Some("method=1"), None);

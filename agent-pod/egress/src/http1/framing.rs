@@ -82,7 +82,8 @@ impl Violation {
 
 /// Where the head in `bytes` ends: the offset after its empty line. None if it goes on. `seen` bytes were looked at before.
 pub(crate) fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Violation> {
-    let mut line_start = bytes.get(..seen).and_then(|head| head.iter().rposition(|b| *b == b'\n')).map_or(0, |at| at + 1);
+    let mut line_start =
+        bytes.get(..seen).and_then(|head| head.iter().rposition(|b| *b == b'\n')).map_or(0, |at| at + 1);
     for (at, byte) in bytes.iter().enumerate().skip(seen) {
         if *byte == 0 {
             return Err(Violation::LineEnd);
@@ -111,7 +112,8 @@ pub(crate) fn request(head: &[u8]) -> Result<Framing, Violation> {
         return Err(Violation::LineTooLong);
     }
     let mut words = first.split(|b| *b == b' ');
-    let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
     else {
         return Err(Violation::StartLine);
     };
@@ -148,7 +150,8 @@ pub(crate) fn response(head: &[u8]) -> Result<u16, Violation> {
         _ => return Err(Violation::StartLine),
     };
     let status = match rest {
-        [a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'] | [a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ', ..] => {
+        [a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9']
+        | [a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ', ..] => {
             [a, b, c].into_iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'))
         }
         _ => return Err(Violation::StartLine),

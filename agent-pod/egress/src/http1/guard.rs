@@ -178,7 +178,11 @@ mod tests {
     }
 
     impl AsyncRead for Steps {
-        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            out: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
             let step = self.step.min(self.bytes.len());
             out.put_slice(&self.bytes.drain(..step).collect::<Vec<_>>());
             Poll::Ready(Ok(()))
@@ -187,13 +191,18 @@ mod tests {
 
     async fn check(bytes: &str, expected: Result<&str, io::ErrorKind>) {
         for step in [1, 2, 7, 10_000] {
-            assert_eq!(through(bytes.as_bytes(), step).await.as_deref().map_err(|e| *e), expected, "{bytes:?} by {step}");
+            assert_eq!(
+                through(bytes.as_bytes(), step).await.as_deref().map_err(|e| *e),
+                expected,
+                "{bytes:?} by {step}"
+            );
         }
     }
 
     #[tokio::test]
     async fn only_well_framed_requests_pass() {
-        let two = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: h\r\n\r\n";
+        let two =
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nHost: h\r\n\r\n";
         check(two, Ok(two)).await;
         let chunked = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n";
         check(chunked, Ok(chunked)).await;
@@ -202,7 +211,11 @@ mod tests {
             Ok("GET /.redoubt/malformed HTTP/1.1\r\nhost: malformed\r\nredoubt-malformed: LineEnd\r\nconnection: close\r\n\r\n"),
         )
         .await;
-        check("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc", Err(io::ErrorKind::InvalidData)).await;
+        check(
+            "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc",
+            Err(io::ErrorKind::InvalidData),
+        )
+        .await;
         let tunnel = "CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n\u{1}\u{2}\0\n";
         check(tunnel, Ok(tunnel)).await;
     }

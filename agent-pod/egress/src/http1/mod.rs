@@ -6,6 +6,6 @@ mod framing;
 mod guard;
 mod response;
 
-pub(crate) use framing::Violation;
+pub(crate) use framing::{HEAD_MAX, HEADER_LINES_MAX, Violation};
 pub(crate) use guard::{Guard, MALFORMED_HEADER, MALFORMED_TARGET};
 pub(crate) use response::ResponseGuard;

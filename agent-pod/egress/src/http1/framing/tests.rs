@@ -66,11 +66,26 @@ fn first_lines_of_requests() {
     }
     check_request("GET / HTTP/1.1\r\n\r\n", Err(Violation::Host));
     check_request("GET http://h/ HTTP/1.0\r\n\r\n", Ok(Framing::Length(0)));
-    check_request("POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", Err(Violation::TransferEncoding));
-    check_request("CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\nContent-Length: 3\r\n\r\n", Err(Violation::ContentLength));
-    check_request(&format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(17_000)), Err(Violation::LineTooLong));
-    check_request(&format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(100)), Err(Violation::HeadTooLarge));
-    check_request(&format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(99)), Ok(Framing::Length(0)));
+    check_request(
+        "POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
+        Err(Violation::TransferEncoding),
+    );
+    check_request(
+        "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\nContent-Length: 3\r\n\r\n",
+        Err(Violation::ContentLength),
+    );
+    check_request(
+        &format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "a".repeat(17_000)),
+        Err(Violation::LineTooLong),
+    );
+    check_request(
+        &format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(100)),
+        Err(Violation::HeadTooLarge),
+    );
+    check_request(
+        &format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "a: b\r\n".repeat(99)),
+        Ok(Framing::Length(0)),
+    );
 }
 
 #[test]
@@ -81,7 +96,10 @@ fn heads_of_responses() {
         ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n", Ok(200)),
         ("HTTP/1.1 100 Continue\r\n\r\n", Ok(100)),
         ("HTTP/1.1 101 Switching\r\nUpgrade: foo\r\n\r\n", Err(Violation::Switching)),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", Err(Violation::LengthTwice)),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Err(Violation::LengthTwice),
+        ),
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n", Err(Violation::ContentLength)),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", Err(Violation::TransferEncoding)),
         ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Err(Violation::TransferEncoding)),
@@ -99,12 +117,11 @@ fn ends_of_heads() {
     let check = |bytes: &[u8], expected| {
         assert_eq!(end_of_head(bytes, 0), expected, "{bytes:?}");
         // The same, byte by byte.
-        let stepwise = (0..=bytes.len()).find_map(|len| {
-            match end_of_head(&bytes[..len], len.saturating_sub(1)) {
+        let stepwise =
+            (0..=bytes.len()).find_map(|len| match end_of_head(&bytes[..len], len.saturating_sub(1)) {
                 Ok(None) => None,
                 other => Some(other),
-            }
-        });
+            });
         assert_eq!(stepwise.unwrap_or(Ok(None)), expected, "{bytes:?}");
     };
     check(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nrest", Ok(Some(27)));
