@@ -49,17 +49,22 @@ pub fn main(args: Args) -> Result<(), Refusal> {
         .enable_all()
         .build()
         .map_err(|error| cannot_start(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(async {
-        // The configuration is read again for each task; a broken one should be told now, though.
-        config::read(&args.config)?;
-        let listener = Listener::bind(&args.listen, &[args.egress_uid])
-            .map_err(|error| cannot_start(format!("cannot listen at {}: {error}", args.listen.display())))?;
-        tracing::info!(socket = %args.listen.display(), "ready for tasks");
-        let brain = Arc::new(serve::Brain::new(&args));
-        let handler = move |request| serve::answer(brain.clone(), request);
-        listener.serve(handler, redoubt_local::listen::stop_signal()).await;
-        Ok(())
-    })
+    runtime.block_on(serve(args, redoubt_local::listen::stop_signal()))
+}
+
+/// Runs until `stop` is ready.
+///
+/// # Errors
+/// As [`main`].
+pub async fn serve(args: Args, stop: impl Future<Output = ()>) -> Result<(), Refusal> {
+    // The configuration is read again for each task; a broken one should be told now, though.
+    config::read(&args.config)?;
+    let listener = Listener::bind(&args.listen, &[args.egress_uid])
+        .map_err(|error| cannot_start(format!("cannot listen at {}: {error}", args.listen.display())))?;
+    tracing::info!(socket = %args.listen.display(), "ready for tasks");
+    let brain = Arc::new(serve::Brain::new(&args));
+    listener.serve(move |request| serve::answer(brain.clone(), request), stop).await;
+    Ok(())
 }
 
 fn cannot_start(message: String) -> Refusal {

@@ -14,9 +14,6 @@ use redoubt_policy::template::FunctionRequest;
 use crate::call::{Call, CallResult, Report};
 use crate::catalog::{Catalog, Function};
 
-/// How long a call may take, from its arrival to the last byte of the response.
-pub const CALL_LIMIT: Duration = Duration::from_secs(60);
-
 /// Names the Tool to the sidecar, which takes the header from the hands' uid only and forwards it to nobody.
 const TOOL: HeaderName = HeaderName::from_static("redoubt-tool");
 
@@ -99,9 +96,9 @@ fn failed(function: &Function, reason: &str, status: StatusCode, message: String
 
 /// The refusal of a call that took too long.
 #[must_use]
-pub fn timed_out(name: &str) -> Refused {
+pub fn timed_out(name: &str, limit: Duration) -> Refused {
     let (tool, _) = name.split_once("__").unwrap_or((name, ""));
-    let message = format!("the call took longer than {} s", CALL_LIMIT.as_secs());
+    let message = format!("the call took longer than {} s", limit.as_secs());
     let help = "whether the tool's server acted on it is not known; look before calling again";
     (
         StatusCode::GATEWAY_TIMEOUT,

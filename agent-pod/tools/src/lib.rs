@@ -49,6 +49,9 @@ pub struct Args {
     /// Uid of the brain, the only one that may call.
     #[arg(long)]
     pub agent_process_uid: u32,
+    /// How long a call may take, in seconds, from its arrival to the last byte of the response.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=80))]
+    pub call_timeout_seconds: u64,
 }
 
 impl Args {
@@ -73,17 +76,21 @@ pub fn main(args: Args) -> Result<(), Refusal> {
         .enable_all()
         .build()
         .map_err(|error| cannot_start(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(async {
-        let source = policy::Source::new(&args);
-        let catalog = source.follow()?;
-        let listener = Listener::bind(&args.listen, &[args.agent_process_uid])
-            .map_err(|error| cannot_start(format!("cannot listen at {}: {error}", args.listen.display())))?;
-        tracing::info!(socket = %args.listen.display(), "ready for calls");
-        let hands = Arc::new(serve::Hands::new(&args, catalog));
-        let handler = move |request| serve::answer(hands.clone(), request);
-        listener.serve(handler, redoubt_local::listen::stop_signal()).await;
-        Ok(())
-    })
+    runtime.block_on(serve(args, redoubt_local::listen::stop_signal()))
+}
+
+/// Runs until `stop` is ready.
+///
+/// # Errors
+/// As [`main`].
+pub async fn serve(args: Args, stop: impl Future<Output = ()>) -> Result<(), Refusal> {
+    let catalog = policy::Source::new(&args).follow()?;
+    let listener = Listener::bind(&args.listen, &[args.agent_process_uid])
+        .map_err(|error| cannot_start(format!("cannot listen at {}: {error}", args.listen.display())))?;
+    tracing::info!(socket = %args.listen.display(), "ready for calls");
+    let hands = Arc::new(serve::Hands::new(&args, catalog));
+    listener.serve(move |request| serve::answer(hands.clone(), request), stop).await;
+    Ok(())
 }
 
 fn cannot_start(message: String) -> Refusal {

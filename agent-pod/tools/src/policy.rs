@@ -14,7 +14,7 @@ use crate::Args;
 use crate::catalog::Catalog;
 
 /// How often the file is looked at.
-pub const PERIOD: Duration = Duration::from_secs(5);
+pub const PERIOD: Duration = Duration::from_secs(2);
 
 /// Where the policy is and what it has to satisfy.
 #[derive(Clone, Debug)]

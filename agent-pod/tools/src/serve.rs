@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::Args;
 use crate::call::{Call, CallResult, Report};
 use crate::catalog::Catalog;
-use crate::execute::{self, CALL_LIMIT, Refused};
+use crate::execute::{self, Refused};
 use crate::seen::Seen;
 
 /// Most calls under way at once; more wait.
@@ -39,15 +39,19 @@ pub struct Hands {
     reports: Client,
     seen: Mutex<Seen>,
     permits: Semaphore,
+    limit: Duration,
 }
 
 impl Hands {
     /// Hands with these functions.
     #[must_use]
     pub fn new(args: &Args, catalog: watch::Receiver<Arc<Catalog>>) -> Self {
+        let limit = Duration::from_secs(args.call_timeout_seconds);
         Self {
             catalog,
-            requests: Client::new(&args.egress, CALL_LIMIT),
+            limit,
+            // The limit on the whole call is the one that counts.
+            requests: Client::new(&args.egress, limit * 2),
             reports: Client::new(&args.egress, REPORT_LIMIT),
             seen: Mutex::new(Seen::new(REMEMBERED)),
             permits: Semaphore::new(CALLS_MAX),
@@ -85,7 +89,9 @@ impl Hands {
             let _permit = self.permits.acquire().await;
             execute::execute(&self.requests, &catalog, call).await
         };
-        tokio::time::timeout(CALL_LIMIT, work).await.unwrap_or_else(|_| Err(execute::timed_out(&name)))
+        tokio::time::timeout(self.limit, work)
+            .await
+            .unwrap_or_else(|_| Err(execute::timed_out(&name, self.limit)))
     }
 }
 
