@@ -18,7 +18,7 @@ pub const SCOPES_ABI: i32 = 6;
 const LOGGING_ABI: i32 = 7;
 
 /// Read without being asked for: roots for TLS. Left out where they are missing.
-const ALWAYS_READ: &[&str] = &["/etc/ssl"];
+const ALWAYS_READ: &[&str] = &["/etc/ssl", "/dev/random", "/dev/urandom"];
 
 /// Read and written without being asked for. Left out where they are missing.
 const ALWAYS_WRITE: &[&str] = &["/dev/null"];
