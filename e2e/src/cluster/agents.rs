@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Cluster, Failed};
 
@@ -15,6 +16,8 @@ pub struct Condition {
     pub status: String,
     pub reason: String,
     pub message: String,
+    #[serde(rename = "observedGeneration", default)]
+    pub observed_generation: i64,
 }
 
 /// How long to wait for something that takes a pod.
@@ -31,14 +34,17 @@ pub struct Phase<'a> {
 }
 
 impl Cluster {
-    /// The conditions of an object, which may have none yet.
+    /// The conditions that speak of the object as it is now, which may be none yet.
     ///
     /// # Errors
     /// When the object cannot be read.
     pub fn conditions(&self, namespace: &str, object: &str) -> Result<Vec<Condition>, Failed> {
         let value = self.get(namespace, object)?;
+        let generation = value.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default();
         let conditions = value.pointer("/status/conditions").cloned().unwrap_or_default();
-        Ok(serde_json::from_value(conditions).unwrap_or_default())
+        let mut conditions: Vec<Condition> = serde_json::from_value(conditions).unwrap_or_default();
+        conditions.retain(|condition| condition.observed_generation >= generation);
+        Ok(conditions)
     }
 
     /// Waits until the object has the condition, and gives it.
@@ -58,7 +64,10 @@ impl Cluster {
             if Instant::now() > end {
                 let pods = self.kubectl(&["describe", "pods", "-n", namespace]).map(|o| o.stdout);
                 return Err(Failed {
-                    command: format!("wait for {object} to be {}={} ({})", phase.kind, phase.status, phase.reason),
+                    command: format!(
+                        "wait for {object} to be {}={} ({})",
+                        phase.kind, phase.status, phase.reason
+                    ),
                     status: format!("{conditions:#?}"),
                     stdout: pods.unwrap_or_default(),
                     stderr: String::new(),

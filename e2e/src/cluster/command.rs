@@ -89,12 +89,8 @@ pub(super) fn run(mut command: Command, input: &str) -> Result<Output, Failed> {
         stderr,
     };
     let start = |error: std::io::Error| failed(error.to_string(), String::new(), String::new());
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(start)?;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(start)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A command that does not read its input ends early; its status tells.
         let _ = stdin.write_all(input.as_bytes());

@@ -38,7 +38,8 @@ impl Cluster {
         )?;
         self.kubectl(&["certificate", "approve", &user])?;
         self.kubectl(&["wait", "csr", &user, "--for=jsonpath={.status.certificate}", "--timeout=30s"])?;
-        let certificate = self.kubectl(&["get", "csr", &user, "-o", "jsonpath={.status.certificate}"])?.stdout;
+        let certificate =
+            self.kubectl(&["get", "csr", &user, "-o", "jsonpath={.status.certificate}"])?.stdout;
 
         let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
             "metadata": {"name": "redoubt-team", "namespace": namespace},

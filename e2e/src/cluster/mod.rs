@@ -43,11 +43,7 @@ impl Cluster {
             .into_iter()
             .map(|name| Ok((name.to_owned(), get(name)?)))
             .collect::<Result<_, NoCluster>>()?;
-        Ok(Self {
-            state: get("REDOUBT_STATE")?.into(),
-            programs: get("REDOUBT_PROGRAMS")?.into(),
-            variables,
-        })
+        Ok(Self { state: get("REDOUBT_STATE")?.into(), programs: get("REDOUBT_PROGRAMS")?.into(), variables })
     }
 
     /// The image that `e2e/deploy` made of this name, by digest.

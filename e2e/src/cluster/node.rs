@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Cluster, Team};
-use crate::search::{Needles, Report, Secret, processes_of_container, search_path, search_process, search_stream};
+use crate::search::{
+    Needles, Report, Secret, processes_of_container, search_path, search_process, search_stream,
+};
 
 /// A container of a pod and its processes on this node.
 pub struct AgentContainer {
@@ -57,7 +59,10 @@ impl Cluster {
             if container.name == "egress" {
                 places.push("egress: files and volumes".to_owned());
             } else {
-                places.push(format!("{}: memory, environment and arguments of {:?}; files and volumes", container.name, container.pids));
+                places.push(format!(
+                    "{}: memory, environment and arguments of {:?}; files and volumes",
+                    container.name, container.pids
+                ));
                 container.pids.iter().for_each(|pid| search_process(&needles, *pid, &mut report));
             }
             search_path(&needles, Path::new(&format!("/proc/{pid}/root")), &mut report);
@@ -75,7 +80,10 @@ impl Cluster {
                 pids.iter().for_each(|pid| search_process(&needles, *pid, &mut report));
             }
         }
-        for (what, variable) in [("etcd: all its files", "REDOUBT_ETCD_DATA"), ("logs of the cluster, the API server's audit log among them", "REDOUBT_LOGS")] {
+        for (what, variable) in [
+            ("etcd: all its files", "REDOUBT_ETCD_DATA"),
+            ("logs of the cluster, the API server's audit log among them", "REDOUBT_LOGS"),
+        ] {
             search_path(&needles, &folder(variable)?, &mut report);
             places.push(what.to_owned());
         }
@@ -103,5 +111,7 @@ fn needles(team: &Team<'_>) -> Result<Needles> {
 }
 
 fn folder(variable: &str) -> Result<PathBuf> {
-    Ok(std::env::var_os(variable).ok_or(format!("{variable} is not set: this search needs the local cluster"))?.into())
+    Ok(std::env::var_os(variable)
+        .ok_or(format!("{variable} is not set: this search needs the local cluster"))?
+        .into())
 }

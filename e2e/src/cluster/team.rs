@@ -26,7 +26,12 @@ impl<'a> Team<'a> {
             stdout: String::new(),
             stderr: String::new(),
         })?;
-        let team = Self { cluster, namespace: namespace.to_owned(), credential: credential.trim().to_owned(), keep: false };
+        let team = Self {
+            cluster,
+            namespace: namespace.to_owned(),
+            credential: credential.trim().to_owned(),
+            keep: false,
+        };
         cluster.put_token(&format!("agents/{namespace}/notes"), &team.credential)?;
         cluster.apply(&team.manifest("1-namespace.yaml")?)?;
         cluster.apply(&team.manifest("2-platform.yaml")?)?;
@@ -63,6 +68,9 @@ impl<'a> Team<'a> {
         let path = format!("{root}/docs/quickstart/{name}");
         let text = self.cluster.run(&format!("{root}/e2e/render"), &[&path], "")?.stdout;
         let own = &self.namespace;
+        if own == "demo" {
+            return Ok(text);
+        }
         Ok(text
             .replace("namespace: demo", &format!("namespace: {own}"))
             .replace("  name: demo\n", &format!("  name: {own}\n"))

@@ -16,10 +16,7 @@ impl Cluster {
             stderr: String::new(),
         })?;
         let mut command = std::process::Command::new("vault");
-        command
-            .args(arguments)
-            .envs(self.variables.iter().cloned())
-            .env("VAULT_TOKEN", token.trim());
+        command.args(arguments).envs(self.variables.iter().cloned()).env("VAULT_TOKEN", token.trim());
         super::command::run(command, input).map(|output| output.stdout)
     }
 

@@ -53,10 +53,13 @@ impl Credential {
         let Some(sent) = self.sent(request) else { return Ok(false) };
         match &self.known {
             Known::File(file) => {
-                let value = std::fs::read_to_string(file).map_err(|error| format!("credential file: {error}"))?;
+                let value =
+                    std::fs::read_to_string(file).map_err(|error| format!("credential file: {error}"))?;
                 Ok(!value.trim_end().is_empty() && sent == value.trim_end())
             }
-            Known::Sha256(hash) => Ok(ring::digest::digest(&ring::digest::SHA256, sent.as_bytes()).as_ref() == hash),
+            Known::Sha256(hash) => {
+                Ok(ring::digest::digest(&ring::digest::SHA256, sent.as_bytes()).as_ref() == hash)
+            }
         }
     }
 }

@@ -24,15 +24,40 @@ fn the_api_server_refuses_what_cannot_be_right() {
         manifest.replace(from, to)
     };
     refused(&cluster, &with("  callers:", "  unknownField: 1\n  callers:"), &["unknownField"]);
-    refused(&cluster, &with("hosts: [echo.redoubt-e2e.svc.cluster.local]", "hosts: []"), &["hosts", "at least 1"]);
-    for host in ["'*'", "'*.com'", "'https://a.example'", "'a.example:443'", "'A.example'", "'a.example.'", "'2852039166'", "'0x7f.1'"] {
+    refused(
+        &cluster,
+        &with("hosts: [echo.redoubt-e2e.svc.cluster.local]", "hosts: []"),
+        &["hosts", "at least 1"],
+    );
+    for host in [
+        "'*'",
+        "'*.com'",
+        "'https://a.example'",
+        "'a.example:443'",
+        "'A.example'",
+        "'a.example.'",
+        "'2852039166'",
+        "'0x7f.1'",
+    ] {
         let bad = with("hosts: [echo.redoubt-e2e.svc.cluster.local]", &format!("hosts: [{host}]"));
         refused(&cluster, &bad, &["hosts", "lower-case name such as api.example.com"]);
     }
-    refused(&cluster, &with("paths: [/v1/notes/*]", "paths: [/v1/../admin]"), &["paths", "no . or .. segments"]);
+    refused(
+        &cluster,
+        &with("paths: [/v1/notes/*]", "paths: [/v1/../admin]"),
+        &["paths", "no . or .. segments"],
+    );
     refused(&cluster, &with("methods: [GET]", "methods: [get]"), &["methods", "upper-case"]);
-    refused(&cluster, &with("bearer: {}", "bearer: {}\n    header: {name: X-Api-Key}"), &["exactly one of bearer, header"]);
-    refused(&cluster, &with("{kind: Tool, name: notes}", "{kind: Tool}"), &["name the Tool when kind is Tool"]);
+    refused(
+        &cluster,
+        &with("bearer: {}", "bearer: {}\n    header: {name: X-Api-Key}"),
+        &["exactly one of bearer, header"],
+    );
+    refused(
+        &cluster,
+        &with("{kind: Tool, name: notes}", "{kind: Tool}"),
+        &["name the Tool when kind is Tool"],
+    );
     let class = json!({"apiVersion": "platform.redoubt.dev/v1alpha1", "kind": "IsolationClass", "metadata": {"name": "tagged"},
         "spec": {"runtimeClassName": "kata-qemu", "images": {"egress": "a/b:latest", "tools": "a/b:latest", "agent": "a/b:latest"}}});
     refused(&cluster, &class.to_string(), &["spec.images.egress", "by digest"]);
@@ -100,9 +125,18 @@ fn a_missing_key_is_named() {
 fn a_path_that_the_platform_does_not_grant_is_refused() {
     let cluster = cluster();
     let team = Team::without_agent(&cluster, "bad-grant").expect("the team");
-    let manifest = team.manifest("3-agent.yaml").expect("the manifest").replace("path: agents/bad-grant/notes", "path: prod/root");
+    let manifest = team
+        .manifest("3-agent.yaml")
+        .expect("the manifest")
+        .replace("path: agents/bad-grant/notes", "path: prod/root");
     cluster.apply(&manifest).expect("applied");
-    blocked(&cluster, "bad-grant", "Accepted", "VaultPathNotGranted", &["VaultConnection/bad-grant", "prod/root"]);
+    blocked(
+        &cluster,
+        "bad-grant",
+        "Accepted",
+        "VaultPathNotGranted",
+        &["VaultConnection/bad-grant", "prod/root"],
+    );
     assert!(cluster.get("bad-grant", "pod/redoubt-agent-helper").is_err(), "no pod");
 }
 
@@ -114,7 +148,8 @@ fn a_sealed_vault_is_named_and_heals() {
     struct Unseal<'a>(&'a Cluster);
     impl Drop for Unseal<'_> {
         fn drop(&mut self) {
-            let key = std::fs::read_to_string(self.0.state.join("vault").join("unseal-key")).expect("the unseal key");
+            let key = std::fs::read_to_string(self.0.state.join("vault").join("unseal-key"))
+                .expect("the unseal key");
             self.0.vault(&["operator", "unseal", key.trim()], "").expect("unsealed");
         }
     }

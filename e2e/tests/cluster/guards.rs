@@ -34,7 +34,11 @@ impl Drop for Removed<'_> {
 }
 
 /// Tries until the outcome is as wanted, since admission policies take a moment to come and go.
-fn eventually(what: &str, wanted: bool, attempt: &dyn Fn() -> Result<Output, Failed>) -> Result<Output, Failed> {
+fn eventually(
+    what: &str,
+    wanted: bool,
+    attempt: &dyn Fn() -> Result<Output, Failed>,
+) -> Result<Output, Failed> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
         let outcome = attempt();
@@ -46,10 +50,19 @@ fn eventually(what: &str, wanted: bool, attempt: &dyn Fn() -> Result<Output, Fai
     }
 }
 
-fn guard_refuses(guard: &str, message: &str, what: &str, undo: &dyn Fn(), attempt: &dyn Fn() -> Result<Output, Failed>) {
+fn guard_refuses(
+    guard: &str,
+    message: &str,
+    what: &str,
+    undo: &dyn Fn(),
+    attempt: &dyn Fn() -> Result<Output, Failed>,
+) {
     let cluster = cluster();
     let refusal = eventually(what, false, attempt).expect_err("refused");
-    assert!(refusal.stderr.contains(message), "{what}: refused, but not by {guard} with {message:?}: {refusal}");
+    assert!(
+        refusal.stderr.contains(message),
+        "{what}: refused, but not by {guard} with {message:?}: {refusal}"
+    );
     let removed = Removed::new(&cluster, guard);
     eventually(&format!("{what} without {guard}"), true, attempt).expect("it succeeds without the guard");
     undo();
@@ -77,7 +90,9 @@ fn editor_cannot_mint_a_vault_token_of_the_agents_account() {
         &|| {},
         &|| editor.kubectl(&["create", "token", CHILD, "--audience", "vault"], ""),
     );
-    editor.kubectl(&["create", "token", "alice", "--audience", "vault"], "").expect("a token of one's own account");
+    editor
+        .kubectl(&["create", "token", "alice", "--audience", "vault"], "")
+        .expect("a token of one's own account");
 }
 
 #[test]
@@ -131,7 +146,8 @@ fn editor_cannot_swap_the_policy() {
         &|| editor.kubectl(&["patch", "configmap", CHILD, "--dry-run=server", "-p", &patch], ""),
     );
     // Even swapped it would be of no use: it is not signed. See the sidecar's tests.
-    let own = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"}, "data": {"a": "b"}});
+    let own =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"}, "data": {"a": "b"}});
     editor.kubectl(&["create", "-f", "-"], &own.to_string()).expect("a ConfigMap of one's own");
     drop(team);
 }
@@ -183,7 +199,9 @@ fn editor_cannot_get_into_the_pod() {
     let message = "nobody gets in to an agent pod";
     // The image has no shell: what succeeds without the guard is getting in, and the runtime then fails to find it.
     let gets_in = |outcome: Result<Output, Failed>| match outcome {
-        Err(failed) if failed.stderr.contains("no such file") || failed.stderr.contains("not found in $PATH") => {
+        Err(failed)
+            if failed.stderr.contains("no such file") || failed.stderr.contains("not found in $PATH") =>
+        {
             Ok(Output { stdout: failed.stdout, stderr: failed.stderr })
         }
         other => other,
@@ -196,13 +214,20 @@ fn editor_cannot_get_into_the_pod() {
             "targetContainerName": "egress", "securityContext": {"allowPrivilegeEscalation": false,
                 "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
                 "seccompProfile": {"type": "RuntimeDefault"}}}]}});
-        let arguments = ["patch", "pod", CHILD, "--subresource=ephemeralcontainers", "--dry-run=server", "-p"];
+        let arguments =
+            ["patch", "pod", CHILD, "--subresource=ephemeralcontainers", "--dry-run=server", "-p"];
         editor.kubectl(&[&arguments[..], &[patch.to_string().as_str()]].concat(), "")
     });
-    guard_refuses("redoubt-agent-pod-access", message, "the API server's proxy to a port of the pod", &|| {}, &|| {
-        let path = format!("/api/v1/namespaces/guard-exec/pods/{CHILD}:8081/proxy/livez");
-        editor.kubectl(&["get", "--raw", &path], "")
-    });
+    guard_refuses(
+        "redoubt-agent-pod-access",
+        message,
+        "the API server's proxy to a port of the pod",
+        &|| {},
+        &|| {
+            let path = format!("/api/v1/namespaces/guard-exec/pods/{CHILD}:8081/proxy/livez");
+            editor.kubectl(&["get", "--raw", &path], "")
+        },
+    );
     for arguments in [&["attach", CHILD, "-c", "egress"][..], &["port-forward", CHILD, ":8081"][..]] {
         let refusal = editor.kubectl(arguments, "").expect_err("refused");
         assert!(refusal.stderr.contains(message), "{refusal}");

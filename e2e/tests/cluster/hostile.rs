@@ -71,7 +71,10 @@ fn brain_cannot_pose_as_a_tool() {
         ("the tool's endpoint", get(NOTE, "")),
         ("the tool's endpoint under the tool's name", get(NOTE, "redoubt-tool: notes\r\n")),
         ("another host", get("https://example.com/", "")),
-        ("another path of the model's host", get("https://model.redoubt-e2e.svc.cluster.local:8443/v1/models", "")),
+        (
+            "another path of the model's host",
+            get("https://model.redoubt-e2e.svc.cluster.local:8443/v1/models", ""),
+        ),
         ("Vault", get("https://vault.vault-system.svc.cluster.local:8200/v1/sys/health", "")),
         ("metadata", get("http://169.254.169.254/latest/meta-data/", "")),
         ("the sidecar's own port", get("http://127.0.0.1:8081/readyz", "")),
@@ -120,7 +123,14 @@ fn nothing_to_read_and_nowhere_to_write() {
         // /proc/1 is the attacker himself.
         assert!(path == "/proc/1/environ" || outcome["succeeded"] == false, "{path}: {outcome}");
     }
-    for path in ["/x", "/tmp/x", "/etc/redoubt/agent/agent.json", "/dev/shm/x", "/run/redoubt/egress/x", "/redoubt-agent"] {
+    for path in [
+        "/x",
+        "/tmp/x",
+        "/etc/redoubt/agent/agent.json",
+        "/dev/shm/x",
+        "/run/redoubt/egress/x",
+        "/redoubt-agent",
+    ] {
         let outcome = order(&team, &json!({"do": "write", "path": path}));
         assert_eq!(outcome["succeeded"], false, "{path}: {outcome}");
     }

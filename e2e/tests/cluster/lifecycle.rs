@@ -35,14 +35,19 @@ fn missing_references_are_named_and_heal() {
     let team = Team::without_agent(&cluster, "life-refs").expect("the team");
     let manifest = team.manifest("3-agent.yaml").expect("the manifest");
     let documents: Vec<&str> = manifest.split("---\n").filter(|d| d.contains("kind:")).collect();
-    let kind = |name: &str| *documents.iter().find(|d| d.contains(&format!("kind: {name}\n"))).expect("a document");
+    let kind =
+        |name: &str| *documents.iter().find(|d| d.contains(&format!("kind: {name}\n"))).expect("a document");
     cluster.apply(kind("Agent")).expect("the agent alone");
     let missing = Phase { kind: "Accepted", status: "False", reason: "ReferenceNotFound" };
     let condition = cluster.wait("life-refs", AGENT, &missing).expect("a condition");
     assert!(condition.message.contains("notes"), "{}", condition.message);
     cluster.apply(kind("Tool")).expect("the tool");
     until("the binding is named as missing", || {
-        cluster.wait("life-refs", AGENT, &missing).expect("a condition").message.contains("SecretBinding/notes-token")
+        cluster
+            .wait("life-refs", AGENT, &missing)
+            .expect("a condition")
+            .message
+            .contains("SecretBinding/notes-token")
     });
     assert_eq!(uid(&cluster, "life-refs"), None, "no pod runs without its references");
     cluster.apply(kind("SecretBinding")).expect("the binding");
@@ -75,14 +80,25 @@ fn nothing_is_written_at_rest() {
         CHILDREN
             .iter()
             .chain(&[AGENT])
-            .map(|what| cluster.get("life-rest", what).expect("the object")["metadata"]["resourceVersion"].clone())
+            .map(|what| {
+                cluster.get("life-rest", what).expect("the object")["metadata"]["resourceVersion"].clone()
+            })
             .collect()
     };
     let before = versions();
     // A restart makes every controller see every object anew.
-    cluster.kubectl(&["rollout", "restart", "-n", "redoubt-system", "deployment/redoubt-operator"]).expect("restarted");
     cluster
-        .kubectl(&["rollout", "status", "-n", "redoubt-system", "deployment/redoubt-operator", "--timeout=60s"])
+        .kubectl(&["rollout", "restart", "-n", "redoubt-system", "deployment/redoubt-operator"])
+        .expect("restarted");
+    cluster
+        .kubectl(&[
+            "rollout",
+            "status",
+            "-n",
+            "redoubt-system",
+            "deployment/redoubt-operator",
+            "--timeout=60s",
+        ])
         .expect("it is back");
     std::thread::sleep(Duration::from_secs(15));
     assert_eq!(before, versions());
@@ -100,7 +116,9 @@ fn a_foreign_change_of_an_owned_field_is_undone_and_a_foreign_label_kept() {
     cluster
         .kubectl(&["patch", "-n", "life-drift", CHILDREN[2], "--type=merge", "-p", patch, operator])
         .expect("patched");
-    until("the policy is restored", || cluster.get("life-drift", CHILDREN[2]).expect("the policy")["spec"] == own);
+    until("the policy is restored", || {
+        cluster.get("life-drift", CHILDREN[2]).expect("the policy")["spec"] == own
+    });
     let labels = cluster.get("life-drift", CHILDREN[2]).expect("the policy")["metadata"]["labels"].clone();
     assert_eq!(labels["foreign"], "kept", "{labels}");
 }

@@ -26,7 +26,8 @@ fn only_listed_callers_are_let_in() {
     cluster.kubectl(&["create", "serviceaccount", "mallory", "-n", namespace]).expect("an account");
     let program = cluster.programs.join("kubectl-redoubt");
     let chat = |account: &str| {
-        let arguments = ["chat", "helper", "-n", namespace, "--service-account", account, "--message", "hello"];
+        let arguments =
+            ["chat", "helper", "-n", namespace, "--service-account", account, "--message", "hello"];
         cluster.run(&program.to_string_lossy(), &arguments, "")
     };
     chat("alice").expect("a listed caller");
@@ -34,7 +35,8 @@ fn only_listed_callers_are_let_in() {
     assert!(refusal.stderr.contains("spec.callers"), "{refusal}");
 
     // Without a token, and with one for another audience: 401, straight through the API server's proxy.
-    let path = format!("/api/v1/namespaces/{namespace}/services/https:redoubt-agent-helper:8443/proxy/v1/models");
+    let path =
+        format!("/api/v1/namespaces/{namespace}/services/https:redoubt-agent-helper:8443/proxy/v1/models");
     let refusal = cluster.kubectl(&["get", "--raw", &path]).expect_err("no token");
     assert!(refusal.stderr.contains("Unauthorized") || refusal.stderr.contains("401"), "{refusal}");
 }
@@ -51,7 +53,8 @@ fn a_refused_tool_call_is_told_to_the_model_and_the_record() {
     // Withdraw the grant: the need alone allows nothing.
     let patch = json!({"spec": {"allow": [cluster.get("slice-refused", "egresspolicies.redoubt.dev/helper")
         .expect("the policy")["spec"]["allow"][0]]}});
-    let arguments = ["patch", "-n", "slice-refused", "egresspolicies.redoubt.dev/helper", "--type=merge", "-p"];
+    let arguments =
+        ["patch", "-n", "slice-refused", "egresspolicies.redoubt.dev/helper", "--type=merge", "-p"];
     cluster.kubectl(&[&arguments[..], &[patch.to_string().as_str()]].concat()).expect("patched");
     let end = std::time::Instant::now() + std::time::Duration::from_secs(150);
     loop {
@@ -62,7 +65,9 @@ fn a_refused_tool_call_is_told_to_the_model_and_the_record() {
         assert!(std::time::Instant::now() < end, "still allowed: {answer}");
         std::thread::sleep(std::time::Duration::from_secs(3));
     }
-    let log = cluster.kubectl(&["logs", "-n", "slice-refused", "redoubt-agent-helper", "-c", "egress"]).expect("the log");
+    let log = cluster
+        .kubectl(&["logs", "-n", "slice-refused", "redoubt-agent-helper", "-c", "egress"])
+        .expect("the log");
     assert!(log.stdout.contains("NotGranted"), "{}", log.stdout);
     assert!(!log.stdout.contains(&team.credential));
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redoubt_e2e::echo_api::{Credential, Known, EchoApi};
+use redoubt_e2e::echo_api::{Credential, EchoApi, Known};
 use redoubt_e2e::testing::{Ca, Started, start_echo_api};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
