@@ -228,11 +228,7 @@ fn keys() {
     let known = STANDARD.decode("MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC").unwrap();
     let public = SigningKey::from_pkcs8(&known).unwrap().public().to_string();
     assert_eq!(public, "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=");
-    for text in [
-        "",
-        "AAAA",
-        "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
-    ] {
+    for text in ["", "AAAA", "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE"] {
         assert!(text.parse::<VerifyingKey>().is_err(), "{text:?}");
     }
     assert!(SigningKey::from_pkcs8(b"").is_err());
