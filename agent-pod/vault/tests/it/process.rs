@@ -51,10 +51,11 @@ impl Background {
     pub(crate) fn start(command: &Path, args: &[String], log: &Path) -> Self {
         let out = std::fs::File::create(log).unwrap();
         let child = Command::new("sh")
-            .args(["-c", r#"setsid "$@" & program=$!; read -r _; kill -s KILL -- "-$program"; wait; rm -rf -- "$HOME""#, "sh"])
+            .args(["-c", r#"setsid "$@" & program=$!; read -r _; kill -s KILL -- "-$program"; wait; rm -rf -- "$REDOUBT_TEST_FOLDER""#, "sh"])
             .arg(command)
             .args(args)
             .env("HOME", log.parent().unwrap())
+            .env("REDOUBT_TEST_FOLDER", log.parent().unwrap())
             .stdin(Stdio::piped())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
