@@ -80,7 +80,7 @@ impl Keeper {
     /// How long to wait after success.
     fn pause(&self) -> Duration {
         let due = self.session.due_in(Instant::now()).unwrap_or(self.settings.refresh);
-        self.settings.refresh.min(due).max(SHORTEST_WAIT)
+        self.settings.refresh.min(due.max(SHORTEST_WAIT))
     }
 
     /// Reads every secret once. The first error of those there were.
@@ -118,13 +118,12 @@ fn values(
     group: &Group,
     secret: Result<Secret, VaultError>,
 ) -> Vec<(String, Result<Credential, VaultError>)> {
-    let mut secret = secret;
     // A key may be bound twice, so values are copied out; the copy is wiped like the original.
     group
         .bindings
         .iter()
         .map(|(binding, key)| {
-            let value = match &mut secret {
+            let value = match &secret {
                 Ok(secret) => value(group, binding, key, secret),
                 Err(error) => Err(error.clone()),
             };

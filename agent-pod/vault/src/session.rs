@@ -143,10 +143,10 @@ impl Session {
         let old = self.lease.take();
         let outcome = self.log_in().await;
         match (old, &outcome) {
-            (Some(old), Ok(())) => self.revoke_lease(&old).await,
             // Better an old token than none.
             (old, Err(error)) if error.is_outage() => self.lease = old,
-            _ => {}
+            (Some(old), _) => self.revoke_lease(&old).await,
+            (None, _) => {}
         }
         outcome
     }

@@ -32,9 +32,12 @@ impl Slot {
     }
 
     /// The value, if it may be served at this time.
-    pub(crate) fn get(&self, now: Instant) -> Option<Arc<Credential>> {
+    ///
+    /// # Errors
+    /// Why not; none if nothing but its age is known against it.
+    pub(crate) fn get(&self, now: Instant) -> Result<Arc<Credential>, Option<VaultError>> {
         let fresh = self.valid_until.is_some_and(|until| now < until);
-        self.value.as_ref().filter(|_| fresh).cloned()
+        self.value.as_ref().filter(|_| fresh).cloned().ok_or_else(|| self.trouble.clone())
     }
 
     /// The value held, however old.
@@ -70,15 +73,15 @@ mod tests {
         let now = Instant::now();
         let second = Duration::from_secs(1);
         let mut slot = Slot::default();
-        assert!(slot.get(now).is_none());
+        assert!(slot.get(now).is_err());
         slot.accept(value("first-value"), now + 10 * second);
         slot.fail(outage());
         assert_eq!(slot.get(now + 9 * second).unwrap().expose(), b"first-value");
-        assert!(slot.get(now + 10 * second).is_none());
-        assert_eq!(slot.trouble(), Some(&outage()));
+        assert_eq!(slot.get(now + 10 * second).err(), Some(Some(outage())));
         slot.accept(value("other-value"), now + 20 * second);
         assert_eq!(slot.get(now + 10 * second).unwrap().expose(), b"other-value");
         assert!(slot.trouble().is_none());
+        assert_eq!(slot.get(now + 20 * second).err(), Some(None), "too old, for no known reason");
     }
 
     #[test]
@@ -102,7 +105,7 @@ mod tests {
             let mut slot = Slot::default();
             slot.accept(value("first-value"), now + Duration::from_secs(10));
             slot.fail(refusal.clone());
-            assert!(slot.get(now).is_none(), "{refusal}");
+            assert_eq!(slot.get(now).err(), Some(Some(refusal)));
             assert!(slot.held().is_none());
         }
     }

@@ -78,6 +78,10 @@ impl CredentialStore {
                 let object = format!("VaultConnection/{}", binding.vault);
                 return Err(VaultError::ReferenceNotFound { binding: binding.name.clone(), object });
             }
+            if !(is_path(&binding.mount) && is_path(&binding.path)) {
+                let (mount, path) = (binding.mount.clone(), binding.path.clone());
+                return Err(VaultError::PathNotFound { binding: binding.name.clone(), mount, path });
+            }
         }
         let shared = Arc::new(Shared::new(bindings, settings.retire));
         let mut firsts = JoinSet::new();
@@ -141,7 +145,8 @@ impl CredentialStore {
     /// Why credentials were not refreshed when that was last tried, also where they are still served.
     #[must_use]
     pub fn troubles(&self) -> Vec<VaultError> {
-        self.shared.read(|state| state.slots.values().filter_map(|slot| slot.trouble().cloned()).collect())
+        self.shared
+            .read(|state| state.slots.values().filter_map(|(_, slot)| slot.trouble().cloned()).collect())
     }
 
     /// Stops, gives every token back to Vault and forgets every value.
@@ -168,6 +173,12 @@ fn groups(vault: &Vault, bindings: &[Binding]) -> Vec<Group> {
     groups
 }
 
+/// Whether these are segments that stand in a URL as they are (`redoubt_crds::grammar::VAULT_PATH`).
+fn is_path(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    text.split('/').all(|it| !matches!(it, "" | "." | "..") && it.bytes().all(plain))
+}
+
 /// What the keepers and the store share.
 pub(crate) struct Shared {
     state: RwLock<State>,
@@ -175,13 +186,15 @@ pub(crate) struct Shared {
 }
 
 struct State {
-    slots: HashMap<String, Slot>,
+    /// By binding: the name of its Vault, and the value.
+    slots: HashMap<String, (String, Slot)>,
     ledger: Ledger,
 }
 
 impl Shared {
     fn new(bindings: &[Binding], retire: Duration) -> Self {
-        let slots = bindings.iter().map(|binding| (binding.name.clone(), Slot::default())).collect();
+        let slots =
+            bindings.iter().map(|it| (it.name.clone(), (it.vault.clone(), Slot::default()))).collect();
         let state = State { slots, ledger: Ledger::new(retire) };
         Self { state: RwLock::new(state), generation: watch::Sender::new(0) }
     }
@@ -195,7 +208,7 @@ impl Shared {
         now: Instant,
     ) {
         self.write(|State { slots, ledger }| {
-            let Some(slot) = slots.get_mut(binding) else { return };
+            let Some((_, slot)) = slots.get_mut(binding) else { return };
             match value {
                 Ok(value) => {
                     let same = slot.held().filter(|held| held.expose() == value.expose()).cloned();
@@ -213,13 +226,18 @@ impl Shared {
     }
 
     fn get(&self, binding: &str, now: Instant) -> Result<Arc<Credential>, VaultError> {
-        let missing = || VaultError::ReferenceNotFound {
-            binding: binding.to_owned(),
-            object: format!("SecretBinding/{binding}"),
-        };
         self.read(|state| {
-            let slot = state.slots.get(binding).ok_or_else(missing)?;
-            slot.get(now).ok_or_else(|| slot.trouble().cloned().unwrap_or_else(missing))
+            let (vault, slot) = state.slots.get(binding).ok_or_else(|| VaultError::ReferenceNotFound {
+                binding: binding.to_owned(),
+                object: format!("SecretBinding/{binding}"),
+            })?;
+            slot.get(now).map_err(|trouble| {
+                trouble.unwrap_or_else(|| VaultError::Unavailable {
+                    vault: vault.clone(),
+                    field: "spec.address",
+                    detail: "the credential was not read in time".to_owned(),
+                })
+            })
         })
     }
 
@@ -237,5 +255,23 @@ impl Shared {
             *known = generation;
             changed
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let check = |text: &str, expected: bool| assert_eq!(is_path(text), expected, "{text}");
+        check("secret", true);
+        check("team-a/app.v1_x/key", true);
+        check("...", true);
+        for text in
+            ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a?b", "a%2fb", "a b", "a\nb", "a#b", "\u{e4}"]
+        {
+            check(text, false);
+        }
     }
 }
