@@ -1,6 +1,11 @@
 //! Prints how fast the scanner is, beside a search by the library that it is built on. Run it with `--release`.
 
-#![allow(clippy::print_stdout, clippy::expect_used, reason = "a program for people, not part of the sidecar")]
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a program for people, not part of the sidecar"
+)]
 
 use std::hint::black_box;
 use std::sync::Arc;

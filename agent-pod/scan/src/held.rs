@@ -20,13 +20,11 @@ impl Held {
             self.0 = Zeroizing::new(kept.to_vec());
             return released;
         }
-        let mut joined = Zeroizing::new(Vec::with_capacity(self.0.len() + chunk.len()));
-        joined.extend_from_slice(&self.0);
-        joined.extend_from_slice(&chunk);
+        let joined = self.joined(&chunk);
         self.split(joined, keep)
     }
 
-    /// As `exchange`, for a chunk that was changed; held bytes before it must be in it.
+    /// As `exchange`, for held bytes and a chunk that were joined and changed.
     pub(crate) fn split(&mut self, joined: Zeroizing<Vec<u8>>, keep: usize) -> Bytes {
         let (released, kept) =
             joined.split_at_checked(joined.len().saturating_sub(keep)).unwrap_or((&joined, &[]));

@@ -117,6 +117,21 @@ fn what_a_binding_lacks_is_named() {
 }
 
 #[test]
+fn destinations_have_a_limit() {
+    let mut namespace = bound();
+    let destination = &mut namespace.bindings[0].spec.destinations[0];
+    destination.paths = (0..32).map(|i| format!("/p{i}")).collect();
+    destination.ports = (443..451).collect();
+    assert!(namespace.problems().is_empty());
+    namespace.bindings[0].spec.destinations[0].ports.push(8443);
+    assert_eq!(namespace.problems(), ["Invalid SecretBinding/token spec.destinations[0]"]);
+    let destination = &mut namespace.bindings[0].spec.destinations[0];
+    destination.ports.truncate(1);
+    destination.ca_bundle = Some("x".repeat(2049));
+    assert_eq!(namespace.problems(), ["Invalid SecretBinding/token spec.destinations[0]"]);
+}
+
+#[test]
 fn a_path_that_no_entry_grants_to_the_namespace_cannot_be_bound() {
     for (mount, prefix, label, expected) in [
         ("kv", "app", "a", true),

@@ -218,14 +218,33 @@ fn many_grants_do_not_make_a_large_policy() {
     // One grant per entry and source is kept, to be named in refusals.
     assert_eq!(after.explanation.grants.len(), before.explanation.grants.len() + 64);
 
-    let entry = json!({
-        "from": [{ "kind": "Tool", "name": "issues" }], "hosts": ["api.example.com", "*.example.com"],
-        "methods": ["*"], "paths": many("/v1/issues/p"), "ports": (400..=445).collect::<Vec<_>>(),
-    });
-    namespace.egress_policies.push(egress_policy("deep", &vec![entry; 32]));
+    let deep = |ports: i32| {
+        let entry = json!({
+            "from": [{ "kind": "Tool", "name": "issues" }], "hosts": ["api.example.com", "*.example.com"],
+            "methods": ["*"], "paths": many("/v1/issues/p"), "ports": (443..443 + ports).collect::<Vec<_>>(),
+        });
+        egress_policy("deep", &vec![entry; 16])
+    };
+    namespace.egress_policies.push(deep(4));
     let policy = namespace.compile().unwrap();
     assert_eq!(policy.explanation.grants.len(), redoubt_policy::compile::EXPLAINED_MAX);
     assert_eq!(policy.rules.len(), before.rules.len() + 32);
+    namespace.egress_policies.pop();
+    namespace.egress_policies.push(deep(16));
+    assert_eq!(namespace.problems(), ["Invalid EgressPolicy/deep spec.allow[8]"]);
+}
+
+#[test]
+fn trust_anchors_have_a_limit() {
+    let mut namespace = tracker();
+    let mut entry = allow("issues", "api.example.com", &["GET"], "/");
+    entry["paths"] = (0..10).map(|i| json!(format!("/v1/issues/{i}"))).collect();
+    entry["caBundle"] = json!("x".repeat(60_000));
+    namespace.egress_policies = vec![egress_policy("p", &[entry.clone()])];
+    assert_eq!(namespace.problems(), ["Invalid Agent/coder spec.tools"]);
+    entry["caBundle"] = json!("x".repeat(50_000));
+    namespace.egress_policies = vec![egress_policy("p", &[entry])];
+    assert!(namespace.problems().is_empty());
 }
 
 #[test]

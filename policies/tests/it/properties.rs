@@ -288,10 +288,11 @@ proptest! {
             .map(|rule| Grant {
                 claim: Claim { scope: rule.scope.clone(), origin: rule.grant.clone() },
                 private_cidrs: rule.private_cidrs.clone(),
-                ca_bundle: rule.ca_bundle.clone(),
+                ca_bundle: rule.ca_bundle.as_deref().map(Into::into),
             })
             .collect();
-        let again = PodPolicy { rules: effective(&policy.explanation.needs, &as_grants), ..policy.clone() };
+        let again = effective(&policy.explanation.needs, &as_grants).into_iter().map(Into::into).collect();
+        let again = PodPolicy { rules: again, ..policy.clone() };
         prop_assert_eq!(allowed(&policy), allowed(&again));
     }
 

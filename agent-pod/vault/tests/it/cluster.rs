@@ -38,13 +38,17 @@ impl Cluster {
         std::fs::write(at("sa.key"), key.serialize_pem()).unwrap();
         std::fs::write(at("sa.pub"), key.public_key_pem()).unwrap();
         std::fs::write(at("tokens.csv"), format!("{ADMIN},admin,admin,\"system:masters\"\n")).unwrap();
+        let tls = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        std::fs::write(at("server.crt"), tls.cert.pem()).unwrap();
+        std::fs::write(at("server.key"), tls.signing_key.serialize_pem()).unwrap();
         let server = [
             format!("--etcd-servers={}", url(client)),
             format!("--secure-port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=192.0.2.1".to_owned(),
             "--endpoint-reconciler-type=none".to_owned(),
-            format!("--cert-dir={}", show("certificates")),
+            format!("--tls-cert-file={}", show("server.crt")),
+            format!("--tls-private-key-file={}", show("server.key")),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
             format!("--service-account-signing-key-file={}", show("sa.key")),
             format!("--service-account-key-file={}", show("sa.pub")),
@@ -63,13 +67,13 @@ impl Cluster {
         cluster
     }
 
-    /// `localhost` is in the certificate that the server made for itself; its address is not.
+    /// Where it is, by the name in its certificate.
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}", self.port)
     }
 
     pub(crate) fn certificate(&self) -> PathBuf {
-        self.folder.0.join("certificates/apiserver.crt")
+        self.folder.0.join("server.crt")
     }
 
     /// What Vault may show to ask for token reviews.

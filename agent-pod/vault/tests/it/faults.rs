@@ -21,7 +21,11 @@ async fn each_fault_has_its_reason_object_and_field() {
         "break=long-enough\n",
         "umlaut=fünf-und-acht",
     ]);
-    vault.root(&["kv", "put", "-mount=secret", "agents/bad-json", "-"]);
+    vault.root(&[
+        "write",
+        "secret/data/agents/number",
+        &vault.file("number.json", r#"{"data":{"key":12345678}}"#),
+    ]);
 
     let path = "spec.vault.kv2.path";
     let key = "spec.vault.kv2.key";
@@ -42,6 +46,7 @@ async fn each_fault_has_its_reason_object_and_field() {
         (binding("b", "agents/bad", "short"), Reason::CredentialUnusable, key),
         (binding("b", "agents/bad", "break"), Reason::CredentialUnusable, key),
         (binding("b", "agents/bad", "umlaut"), Reason::CredentialUnusable, key),
+        (binding("b", "agents/number", "key"), Reason::CredentialUnusable, key),
     ] {
         let shown = format!("{}/{} {}", bound.mount, bound.path, bound.key);
         let refusal = vault.store(&[bound]).await.err().unwrap().refusal();

@@ -43,17 +43,19 @@ impl Drop for Folder {
 }
 
 /// A program in the background. A shell watches over it: when this process ends, its end of the pipe closes, and the
-/// shell ends the program and all that it started (they share a process group).
+/// shell ends the program and all that it started (they share a process group),
+/// and removes the folder that its log is in.
 pub(crate) struct Background(Child);
 
 impl Background {
     pub(crate) fn start(command: &Path, args: &[String], log: &Path) -> Self {
         let out = std::fs::File::create(log).unwrap();
         let child = Command::new("sh")
-            .args(["-c", r#"setsid "$@" & program=$!; read -r _; kill -9 -- -$program; wait"#, "sh"])
+            .args(["-c", r#"setsid "$@" & program=$!; read -r _; kill -s KILL -- "-$program"; wait; rm -rf -- "$REDOUBT_TEST_FOLDER""#, "sh"])
             .arg(command)
             .args(args)
             .env("HOME", log.parent().unwrap())
+            .env("REDOUBT_TEST_FOLDER", log.parent().unwrap())
             .stdin(Stdio::piped())
             .stdout(out.try_clone().unwrap())
             .stderr(out)
@@ -86,7 +88,7 @@ pub(crate) fn run(command: &mut Command) -> Result<String, String> {
 pub(crate) fn wait_for(what: &str, log: &Path, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
-        if begin.elapsed() > Duration::from_secs(90) {
+        if begin.elapsed() > Duration::from_secs(45) {
             panic!("{what} did not come up:\n{}", std::fs::read_to_string(log).unwrap_or_default());
         }
         std::thread::sleep(Duration::from_millis(100));

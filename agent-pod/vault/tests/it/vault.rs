@@ -51,8 +51,7 @@ impl Vault {
         wait_for("Vault", &log, || {
             vault.cli(&["kv", "put", "-mount=secret", "agents/first", "key=first-value"]).is_ok()
         });
-        std::fs::write(vault.folder.0.join("policy.hcl"), POLICY).unwrap();
-        vault.root(&["policy", "write", "agents", &vault.folder.0.join("policy.hcl").display().to_string()]);
+        vault.root(&["policy", "write", "agents", vault.file("policy.hcl", POLICY).trim_start_matches('@')]);
         vault.root(&["secrets", "enable", "-path=old", "-version=1", "kv"]);
         vault.root(&["auth", "enable", "-path=kubernetes", plugin]);
         vault.root(&[
@@ -100,6 +99,13 @@ impl Vault {
     pub(crate) fn unseal_key(&self) -> String {
         let log = std::fs::read_to_string(self.folder.0.join("vault.log")).unwrap();
         log.lines().find_map(|line| line.strip_prefix("Unseal Key: ")).unwrap().trim().to_owned()
+    }
+
+    /// A file with this text, as an argument of Vault's client.
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
+        let file = self.folder.0.join(name);
+        std::fs::write(&file, text).unwrap();
+        format!("@{}", file.display())
     }
 
     /// Vault's own client, as root. It must succeed.

@@ -1,0 +1,12 @@
+//! The sidecar as a whole: a real socket, real TLS, a scripted Vault and scripted destinations. Only names and dialling are
+//! replaced, so that private addresses stand for destinations on loopback; addresses are judged as ever.
+
+mod callers;
+mod credentials;
+mod framing;
+mod lifecycle;
+mod reflection;
+mod requests;
+mod support;
+mod tunnels;
+mod upstreams;
