@@ -1,3 +1,66 @@
-//! Entry point.
+//! Reads the command line and runs the operator.
 
-fn main() {}
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Parser;
+use kube::Client;
+use redoubt_crds::names;
+use redoubt_operator::{Options, run};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::error;
+use tracing_subscriber::EnvFilter;
+
+/// Makes and keeps the pods of Redoubt's Agents.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The operator's own namespace, where its signing key is.
+    #[arg(long, default_value = names::OPERATOR_NAMESPACE)]
+    namespace: String,
+    /// Where to serve /healthz and /readyz, in plain HTTP.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    health: SocketAddr,
+    /// What to log: error, warn, info, debug, or a tracing filter.
+    #[arg(long, default_value = "info,kube=warn,tower=warn,hyper=warn")]
+    log: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        error!("another TLS provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    let options = Options { namespace: arguments.namespace, health: arguments.health };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "no async runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(start(options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!(%error, "the operator cannot run");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let client = Client::try_default().await?;
+    run(client, options, shutdown).await?;
+    Ok(())
+}

@@ -1,9 +1,12 @@
-//! Base URLs of HTTP APIs: scheme, host, port and a leading path, in canonical form.
+//! Base URLs of HTTP APIs: scheme, host, port and a leading path. They are configuration, so they are written in
+//! canonical form or refused.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::path::{CanonicalPath, PathError};
+use crate::host::{Host, HostError};
+use crate::path::{PathError, literal_segment};
 use crate::target::{Scheme, Target, TargetError};
 
 /// A base URL. Only [`BaseUrl::from_str`] makes one.
@@ -61,19 +64,24 @@ impl FromStr for BaseUrl {
         }
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let target = Target::parse(scheme, authority)?;
-        let path = match path.strip_suffix('/').unwrap_or(path) {
-            "" => String::new(),
-            path => {
-                // It becomes a part of path patterns, where a wildcard would be one.
-                if path.contains('*') {
-                    return Err(PathError::Wildcard.into());
-                }
-                path.parse::<CanonicalPath>()?.as_str().to_owned()
-            }
-        };
-        if path.ends_with('/') {
-            return Err(PathError::EmptySegment.into());
+        if let Host::Name(name) = &target.host
+            && authority.split(':').next() != Some(name.as_str())
+        {
+            return Err(TargetError::from(HostError::NotCanonical).into());
         }
+        if let Host::Ip(IpAddr::V6(ip)) = &target.host
+            && ip.to_ipv4_mapped().is_some()
+        {
+            return Err(TargetError::from(HostError::Character).into());
+        }
+        let path = path.strip_suffix('/').unwrap_or(path);
+        for segment in path.split('/').skip(1) {
+            if segment.is_empty() {
+                return Err(PathError::EmptySegment.into());
+            }
+            literal_segment(segment)?;
+        }
+        let path = path.to_owned();
         Ok(Self { target, path })
     }
 }

@@ -112,7 +112,8 @@ pub(crate) fn bind(
 }
 
 /// Whether some entry of `vault` covers the path for a namespace with these labels.
-fn grants(vault: &VaultConnection, labels: &BTreeMap<String, String>, mount: &str, path: &str) -> bool {
+#[must_use]
+pub fn grants(vault: &VaultConnection, labels: &BTreeMap<String, String>, mount: &str, path: &str) -> bool {
     vault.spec.grants.iter().filter(|grant| selects(&grant.namespace_selector, labels)).any(|grant| {
         grant.paths.iter().any(|granted| {
             granted.mount == mount

@@ -550,6 +550,3 @@ fn limited(lines: impl Iterator<Item = EffectiveRule>) -> Vec<EffectiveRule> {
     all.truncate(LINES_MAX);
     all
 }
-
-#[cfg(test)]
-mod tests;

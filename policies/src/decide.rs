@@ -301,6 +301,3 @@ impl fmt::Display for Scope {
         self.path.fmt(out)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -31,7 +31,7 @@ pub struct EgressPolicySpec {
     pub agent_selector: LabelSelector,
     /// What they are granted. An empty list grants nothing.
     #[serde(default)]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 32))]
     pub allow: Vec<AllowRule>,
 }
 
@@ -44,7 +44,7 @@ pub struct AllowRule {
     pub from: Vec<Source>,
     /// Host names: exact, or with `*` as the whole first label, which stands for exactly one label. An IP address is
     /// matched only by itself.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 253)))]
     #[x_kube(validation = Rule::new(crate::grammar::HOSTS).message(crate::grammar::HOSTS_MESSAGE))]
     pub hosts: Vec<String>,
     /// TCP ports; 443 unless given.
@@ -59,7 +59,7 @@ pub struct AllowRule {
     #[x_kube(validation = Rule::new(crate::grammar::METHODS).message(crate::grammar::METHODS_MESSAGE))]
     pub methods: Vec<String>,
     /// Paths: literal segments, `*` for exactly one segment, and `/**` at the end for the path itself and all below.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512)))]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
     #[x_kube(validation = Rule::new(crate::grammar::PATHS).message(crate::grammar::PATHS_MESSAGE))]
     pub paths: Vec<String>,
     /// Private address ranges (CIDR) that the hosts may resolve to. Loopback, link-local and metadata addresses are refused

@@ -107,7 +107,7 @@ pub struct HeaderInjection {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Destination {
     /// Host names, as in an EgressPolicy.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 253)))]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 253)))]
     #[x_kube(validation = Rule::new(crate::grammar::HOSTS).message(crate::grammar::HOSTS_MESSAGE))]
     pub hosts: Vec<String>,
     /// TCP ports; 443 unless given.
@@ -119,7 +119,7 @@ pub struct Destination {
     #[x_kube(validation = Rule::new(crate::grammar::METHODS).message(crate::grammar::METHODS_MESSAGE))]
     pub methods: Vec<String>,
     /// Paths, as in an EgressPolicy.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 512)))]
+    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 512)))]
     #[x_kube(validation = Rule::new(crate::grammar::PATHS).message(crate::grammar::PATHS_MESSAGE))]
     pub paths: Vec<String>,
     /// Trust anchors (PEM) for these hosts, in place of the public ones.

@@ -73,7 +73,7 @@ pub struct VaultGrant {
     /// Namespaces, by their labels. An empty selector selects all.
     pub namespace_selector: LabelSelector,
     /// What they may bind.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 32))]
     pub paths: Vec<VaultPath>,
 }
 

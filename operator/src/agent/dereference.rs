@@ -1,0 +1,159 @@
+//! Step one: reads everything an Agent refers to, from what the watches have told. It judges nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt as _};
+use redoubt_crds::condition::Reason;
+use redoubt_crds::{Agent, EgressPolicy, IsolationClass, SecretBinding, Tool, VaultConnection, names};
+use redoubt_policy::compile::Problem;
+use redoubt_policy::envelope::ENVELOPE_KEY;
+
+use crate::inbound::InboundKeys;
+use crate::stores::{Guard, World};
+
+/// An Agent and everything it refers to, as far as it exists.
+#[derive(Clone, Debug)]
+pub struct Dereferenced {
+    /// The Agent.
+    pub agent: Agent,
+    /// The Tools it names.
+    pub tools: Vec<Tool>,
+    /// The EgressPolicies of its namespace. Those that cannot be read grant nothing and are left out.
+    pub egress_policies: Vec<EgressPolicy>,
+    /// The SecretBindings it names.
+    pub bindings: Vec<SecretBinding>,
+    /// The VaultConnections that those name.
+    pub vaults: Vec<VaultConnection>,
+    /// All IsolationClasses that can be read.
+    pub classes: Vec<IsolationClass>,
+    /// Objects it refers to that exist and cannot be read.
+    pub unreadable: Vec<Problem>,
+    /// Names of all RuntimeClasses.
+    pub runtime_classes: BTreeSet<String>,
+    /// Labels of its namespace.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// How its callers are verified.
+    pub inbound: Arc<InboundKeys>,
+    /// The signed policy in its ConfigMap.
+    pub envelope: Option<String>,
+}
+
+/// The Agent's children as the API server last told.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// ServiceAccount.
+    pub service_account: Option<Arc<ServiceAccount>>,
+    /// ConfigMap.
+    pub config_map: Option<Arc<ConfigMap>>,
+    /// NetworkPolicy.
+    pub network_policy: Option<Arc<NetworkPolicy>>,
+    /// Service.
+    pub service: Option<Arc<Service>>,
+    /// Pod.
+    pub pod: Option<Arc<Pod>>,
+}
+
+/// Reads.
+#[must_use]
+pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (Dereferenced, Observed) {
+    let namespace = agent.namespace().unwrap_or_default();
+    let mut unreadable = Vec::new();
+    let named = |references: &[redoubt_crds::LocalReference]| -> BTreeSet<String> {
+        references.iter().map(|reference| reference.name.clone()).collect()
+    };
+    let tools = find(&world.tools, &namespace, &named(&agent.spec.tools), &mut unreadable);
+    let bindings: Vec<SecretBinding> =
+        find(&world.bindings, &namespace, &named(&agent.spec.secret_bindings), &mut unreadable);
+    let connections = bindings.iter().map(|binding| binding.spec.vault.connection_name.clone()).collect();
+    let vaults = find(&world.vaults, "", &connections, &mut unreadable);
+    if let Some(name) = &agent.spec.isolation_class_name {
+        let _: Vec<IsolationClass> =
+            find(&world.classes, "", &BTreeSet::from([name.clone()]), &mut unreadable);
+    }
+    let egress_policies = readable(&world.egress_policies)
+        .filter(|policy: &EgressPolicy| policy.namespace().as_ref() == Some(&namespace))
+        .collect();
+    let observed = observe(world, &namespace, &names::child(&agent.name_any()));
+    let namespace_labels = world
+        .namespaces
+        .get(&ObjectRef::new(&namespace))
+        .and_then(|namespace| namespace.metadata.labels.clone())
+        .unwrap_or_default();
+    let envelope = observed
+        .config_map
+        .as_ref()
+        .and_then(|map| map.data.as_ref())
+        .and_then(|data| data.get(ENVELOPE_KEY).cloned());
+    let dereferenced = Dereferenced {
+        agent: agent.clone(),
+        tools,
+        egress_policies,
+        bindings,
+        vaults,
+        classes: readable(&world.classes).collect(),
+        unreadable,
+        runtime_classes: world.runtime_classes.state().iter().map(|class| class.name_any()).collect(),
+        namespace_labels,
+        inbound,
+        envelope,
+    };
+    (dereferenced, observed)
+}
+
+/// The children of this name.
+fn observe(world: &World, namespace: &str, name: &str) -> Observed {
+    Observed {
+        service_account: get(&world.service_accounts, namespace, name),
+        config_map: get(&world.config_maps, namespace, name),
+        network_policy: get(&world.network_policies, namespace, name),
+        service: get(&world.services, namespace, name),
+        pod: get(&world.pods, namespace, name),
+    }
+}
+
+fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    store.get(&ObjectRef::new(name).within(namespace))
+}
+
+fn readable<K: Resource<DynamicType = ()> + Clone>(store: &Store<Guard<K>>) -> impl Iterator<Item = K> {
+    store.state().into_iter().filter_map(|guard| guard.0.as_ref().ok().cloned())
+}
+
+/// The objects of these names; one that exists and cannot be read becomes a problem.
+fn find<K>(
+    store: &Store<Guard<K>>,
+    namespace: &str,
+    wanted: &BTreeSet<String>,
+    unreadable: &mut Vec<Problem>,
+) -> Vec<K>
+where
+    K: Resource<DynamicType = ()> + Clone,
+{
+    let mut found = Vec::new();
+    for name in wanted {
+        let mut reference = ObjectRef::new(name);
+        if !namespace.is_empty() {
+            reference = reference.within(namespace);
+        }
+        let guard = store.get(&reference);
+        match guard.as_deref().map(|guard| &guard.0) {
+            Some(Ok(object)) => found.push(object.clone()),
+            Some(Err(error)) => unreadable.push(Problem::new(
+                Reason::Invalid.as_str(),
+                format!("{}/{name}", K::kind(&())),
+                "",
+                format!("the object cannot be read: {error}"),
+                "Write it again in the form that `kubectl explain` shows; the API server accepted it under another definition.",
+            )),
+            None => {}
+        }
+    }
+    found
+}

@@ -1,0 +1,224 @@
+//! One visit to an Agent: [`dereference`] → [`validate`] → [`build`] → [`apply`] → [`status`].
+//!
+//! There is no finalizer: nothing outside the cluster is held for an Agent yet, so the garbage collector's work on the
+//! owner references is all there is to clean up.
+
+pub mod apply;
+pub mod build;
+pub mod children;
+pub mod dereference;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod pod_report;
+pub mod replace;
+pub mod status;
+pub mod validate;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use redoubt_crds::{Agent, names};
+use redoubt_policy::compile::Problem;
+use serde_json::json;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::conditions::news;
+use crate::events::Events;
+use crate::inbound::InboundKeys;
+use crate::index::WatchedAgent;
+use crate::signing::Signer;
+use crate::stores::World;
+
+use apply::{Applier, ApplyError, PodOutcome};
+use status::Outcome;
+
+/// How often an Agent is visited when nothing is heard of it.
+const RESYNC: Duration = Duration::from_secs(600);
+/// Wait after a visit on stale knowledge.
+const SOON: Duration = Duration::from_millis(500);
+/// Wait after the API server refused something.
+const REFUSED: Duration = Duration::from_secs(30);
+/// Wait after the API server could not be asked.
+const UNAVAILABLE: Duration = Duration::from_secs(5);
+
+/// What every visit needs.
+pub struct Context {
+    /// For the API server.
+    pub client: Client,
+    /// What is known of the cluster.
+    pub world: Arc<World>,
+    /// Signs policies.
+    pub signer: Signer,
+    /// How callers are verified.
+    pub inbound: watch::Receiver<Arc<InboundKeys>>,
+    /// Writes events.
+    pub events: Events,
+    /// For Agents whose failed pod was deleted and whose next one does not exist yet: how many failed in a row. It is lost
+    /// with the process, and then the back-off begins anew.
+    pub attempts: Mutex<HashMap<ObjectRef<WatchedAgent>, u32>>,
+}
+
+/// Why a visit ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum VisitError {
+    /// A child was not applied.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// The status was not written.
+    #[error("status: {0}")]
+    Status(#[source] kube::Error),
+}
+
+/// Visits an Agent.
+///
+/// # Errors
+/// When the API server cannot be asked or knowledge is stale; what it refused is told in the status instead.
+pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<Action, VisitError> {
+    let agent = match &watched.0 {
+        Ok(agent) => agent,
+        Err(error) => {
+            let metadata = &error.metadata;
+            warn!(namespace = metadata.namespace, name = metadata.name, %error, "Agent cannot be read");
+            return Ok(Action::await_change());
+        }
+    };
+    if agent.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let now = Timestamp::now();
+    let reference = ObjectRef::from_obj(&*watched);
+    let inbound = context.inbound.borrow().clone();
+    let (read, observed) = dereference::dereference(&context.world, agent, inbound);
+    let applier = Applier {
+        client: &context.client,
+        events: &context.events,
+        agent,
+        attempt: context.attempt(&reference),
+        now,
+    };
+
+    let built = validate::validate(read).and_then(|validated| {
+        let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
+        build::build(&validated, &context.signer, milliseconds)
+            .map(|children| (validated, children))
+            .map_err(|error| vec![cannot_build(agent, &error)])
+    });
+    let (validated, children) = match built {
+        Ok(built) => built,
+        Err(problems) => {
+            // Fails closed: what is not accepted does not run.
+            applier.stop(&observed).await?;
+            update_status(&context, agent, &Outcome::Rejected(&problems), now).await?;
+            return Ok(Action::requeue(RESYNC));
+        }
+    };
+    match applier.apply(children, &observed).await {
+        Ok((applied, attempt)) => {
+            context.remember(&reference, &applied.pod, attempt);
+            update_status(&context, agent, &Outcome::Applied(&applied, validated.policy()), now).await?;
+            Ok(Action::requeue(next_visit(&applied.pod, now)))
+        }
+        Err(error @ (ApplyError::Refused { .. } | ApplyError::Foreign { .. })) => {
+            warn!(agent = %reference, %error, "not applied");
+            update_status(&context, agent, &Outcome::Failed(error.to_string()), now).await?;
+            Ok(Action::requeue(REFUSED))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// When to come back after a visit that ended early.
+pub fn after_error(agent: Arc<WatchedAgent>, error: &VisitError, _: Arc<Context>) -> Action {
+    match error {
+        VisitError::Apply(ApplyError::Stale(_)) => Action::requeue(SOON),
+        VisitError::Status(kube::Error::Api(status)) if status.is_conflict() => Action::requeue(SOON),
+        VisitError::Status(kube::Error::Api(status)) if status.is_not_found() => Action::await_change(),
+        error => {
+            let reference = ObjectRef::from_obj(&*agent);
+            warn!(agent = %reference, %error, "visit failed; it is tried again");
+            Action::requeue(UNAVAILABLE)
+        }
+    }
+}
+
+fn next_visit(pod: &PodOutcome, now: Timestamp) -> Duration {
+    match pod {
+        PodOutcome::BackOff(_, _, until) => {
+            let wait = Duration::try_from(until.duration_since(now)).unwrap_or_default();
+            wait.saturating_add(SOON).min(RESYNC)
+        }
+        PodOutcome::Absent | PodOutcome::Present(_) | PodOutcome::Ending(_) => RESYNC,
+    }
+}
+
+fn cannot_build(agent: &Agent, error: &build::BuildError) -> Problem {
+    Problem::new(
+        redoubt_crds::condition::Reason::Invalid.as_str(),
+        format!("Agent/{}", agent.name_any()),
+        "spec",
+        error.to_string(),
+        "Make what the Agent is granted smaller; if that is not it, this is a defect of the operator.",
+    )
+}
+
+impl Context {
+    fn attempt(&self, reference: &ObjectRef<WatchedAgent>) -> u32 {
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        attempts.get(reference).copied().unwrap_or_default()
+    }
+
+    fn remember(&self, reference: &ObjectRef<WatchedAgent>, pod: &PodOutcome, attempt: Option<u32>) {
+        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        match (attempt, pod) {
+            (Some(attempt), _) => {
+                attempts.insert(reference.clone(), attempt);
+            }
+            (None, PodOutcome::Ending(_)) => {}
+            (None, _) => {
+                attempts.remove(reference);
+            }
+        }
+    }
+}
+
+/// Writes the status if it changed, and events for what is new in it.
+async fn update_status(
+    context: &Context,
+    agent: &Agent,
+    outcome: &Outcome<'_>,
+    now: Timestamp,
+) -> Result<(), VisitError> {
+    let next = status::next(agent, outcome, now);
+    let previous = agent.status.clone().unwrap_or_default();
+    if next == previous {
+        return Ok(());
+    }
+    let namespace = agent.namespace().unwrap_or_default();
+    let api: Api<Agent> = Api::namespaced(context.client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": Agent::api_version(&()),
+        "kind": Agent::kind(&()),
+        // Times of transitions are only right if the status they come from is the present one.
+        "metadata": { "resourceVersion": agent.resource_version() },
+        "status": &next,
+    });
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    api.patch_status(&agent.name_any(), &params, &Patch::Apply(&patch)).await.map_err(VisitError::Status)?;
+    for condition in news(&previous.conditions, &next.conditions) {
+        let note = format!("{} is {}: {}", condition.type_, condition.status, condition.message);
+        info!(namespace, agent = agent.name_any(), reason = condition.reason, "{note}");
+        match (condition.type_.as_str(), condition.status.as_str()) {
+            ("Reconciling" | "Stalled", _) | (_, "Unknown") => {}
+            (_, "True") => context.events.normal(agent, &condition.reason, "UpdateStatus", &note).await,
+            _ => context.events.warning(agent, &condition.reason, "UpdateStatus", &note).await,
+        }
+    }
+    Ok(())
+}

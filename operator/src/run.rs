@@ -1,0 +1,187 @@
+//! Puts the parts together: keys first, then the watches, then the visits; ends when it is told to.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{FutureExt as _, StreamExt as _, future};
+use kube::Client;
+use kube::runtime::controller::{Config, applier};
+use kube::runtime::reflector::store::WriterDropped;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::accept;
+use crate::agent::{self, Context};
+use crate::events::Events;
+use crate::health::{self, Health};
+use crate::inbound::{self, InboundError, InboundKeys};
+use crate::index::Change;
+use crate::signing::{self, SigningError};
+use crate::stores::{self, World};
+
+/// Most Agents that are visited at a time.
+pub const CONCURRENCY: u16 = 16;
+/// Changes of one Agent within this time make one visit.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How often the cluster's keys are asked for.
+const KEYS_EVERY: Duration = Duration::from_secs(180);
+/// Wait before keys are asked for again.
+const KEYS_RETRY: Duration = Duration::from_secs(5);
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The operator's own namespace, where its signing key is.
+    pub namespace: String,
+    /// Where to serve health.
+    pub health: SocketAddr,
+}
+
+/// Why the operator cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is no way to the API server.
+    #[error("no way to the API server: {0}")]
+    Client(#[from] kube::Error),
+    /// The health endpoint cannot be served.
+    #[error("health endpoint at {0}: {1}")]
+    Health(SocketAddr, #[source] std::io::Error),
+    /// There is no signing key.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// The API server did not tell how callers are verified.
+    #[error(transparent)]
+    Inbound(#[from] InboundError),
+    /// A watch ended.
+    #[error("a watch ended")]
+    Watch(#[from] WriterDropped),
+}
+
+/// Runs until `shutdown`, and then finishes the visits it has begun.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(
+    client: Client,
+    options: Options,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    let health = Health::default();
+    health::serve(options.health, health.clone())
+        .await
+        .map_err(|error| RunError::Health(options.health, error))?;
+    let shutdown = shutdown.shared();
+    tokio::select! {
+        () = shutdown.clone() => Ok(()),
+        prepared = prepare(&client, &options) => {
+            let context = prepared?;
+            health.set_ready();
+            info!("at work");
+            visits(client, Arc::new(context), shutdown).await;
+            info!("stopped");
+            Ok(())
+        }
+    }
+}
+
+async fn prepare(client: &Client, options: &Options) -> Result<Context, RunError> {
+    let signer = signing::load(client.clone(), &options.namespace).await?;
+    let keys = Arc::new(inbound::fetch(client).await?);
+    info!(policy_key = %signer.public(), issuer = keys.issuer, "keys loaded");
+    let (sender, inbound) = watch::channel(keys);
+    let world = stores::watch(client);
+    world.ready().await?;
+    tokio::spawn(refresh(client.clone(), world.clone(), sender));
+    Ok(Context {
+        client: client.clone(),
+        world,
+        signer,
+        inbound,
+        events: Events::new(client.clone()),
+        attempts: Default::default(),
+    })
+}
+
+/// Asks for the cluster's keys again and again, so that a rotation reaches the policies.
+async fn refresh(client: Client, world: Arc<World>, keys: watch::Sender<Arc<InboundKeys>>) {
+    let mut wait = KEYS_EVERY;
+    loop {
+        tokio::time::sleep(wait).await;
+        wait = match inbound::fetch(&client).await {
+            Ok(fetched) if fetched != **keys.borrow() => {
+                info!("the cluster's keys have changed");
+                keys.send_replace(Arc::new(fetched));
+                world.touch(Change::Everything);
+                KEYS_EVERY
+            }
+            Ok(_) => KEYS_EVERY,
+            Err(error) => {
+                warn!(%error, "the cluster's keys cannot be asked for; the known ones stay");
+                KEYS_RETRY
+            }
+        };
+    }
+}
+
+async fn visits(
+    client: Client,
+    context: Arc<Context>,
+    shutdown: future::Shared<impl Future<Output = ()> + Send + 'static>,
+) {
+    let world = context.world.clone();
+    let events = Arc::new(Events::new(client.clone()));
+    let queue = world.queues.agents.stream().map(Ok::<_, Infallible>).take_until(shutdown.clone());
+    let agents = applier(
+        |watched, context| Box::pin(agent::visit(watched, context)),
+        agent::after_error,
+        context,
+        world.agents.clone(),
+        Box::pin(queue),
+        Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE),
+    )
+    .for_each(|visited| async move {
+        if let Err(error) = visited {
+            debug!(%error, "visit");
+        }
+    });
+    let w = &world;
+    let other = (
+        accept::run(
+            client.clone(),
+            w.clone(),
+            events.clone(),
+            w.tools.clone(),
+            w.queues.tools.clone(),
+            shutdown.clone(),
+        ),
+        accept::run(
+            client.clone(),
+            w.clone(),
+            events.clone(),
+            w.egress_policies.clone(),
+            w.queues.egress_policies.clone(),
+            shutdown.clone(),
+        ),
+        accept::run(
+            client.clone(),
+            w.clone(),
+            events.clone(),
+            w.bindings.clone(),
+            w.queues.bindings.clone(),
+            shutdown.clone(),
+        ),
+        accept::run(
+            client.clone(),
+            w.clone(),
+            events.clone(),
+            w.vaults.clone(),
+            w.queues.vaults.clone(),
+            shutdown.clone(),
+        ),
+        accept::run(client, w.clone(), events, w.classes.clone(), w.queues.classes.clone(), shutdown),
+    );
+    future::join(agents, future::join5(other.0, other.1, other.2, other.3, other.4)).await;
+}

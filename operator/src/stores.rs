@@ -1,0 +1,256 @@
+//! What the API server has told: a store per kind, each kept by a watch, and the queues that the watches feed.
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use futures::{FutureExt as _, StreamExt as _};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::{Config, Event};
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use redoubt_crds::{EgressPolicy, IsolationClass, SecretBinding, Tool, VaultConnection, names};
+use serde::de::DeserializeOwned;
+use tracing::warn;
+
+use crate::index::{self, Change, WatchedAgent};
+use crate::pending::Pending;
+
+/// An object of ours as it is watched: one that cannot be read does not stop the watch.
+pub type Guard<K> = DeserializeGuard<K>;
+
+/// Everything that is known of the cluster.
+pub struct World {
+    /// Agents.
+    pub agents: Store<WatchedAgent>,
+    /// Tools.
+    pub tools: Store<Guard<Tool>>,
+    /// EgressPolicies.
+    pub egress_policies: Store<Guard<EgressPolicy>>,
+    /// SecretBindings.
+    pub bindings: Store<Guard<SecretBinding>>,
+    /// VaultConnections.
+    pub vaults: Store<Guard<VaultConnection>>,
+    /// IsolationClasses.
+    pub classes: Store<Guard<IsolationClass>>,
+    /// RuntimeClasses, by their metadata.
+    pub runtime_classes: Store<PartialObjectMeta<RuntimeClass>>,
+    /// Namespaces, by their metadata.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// Pods with the label of an Agent's children, and so for the kinds below.
+    pub pods: Store<Pod>,
+    /// ServiceAccounts of Agents.
+    pub service_accounts: Store<ServiceAccount>,
+    /// ConfigMaps of Agents.
+    pub config_maps: Store<ConfigMap>,
+    /// NetworkPolicies of Agents.
+    pub network_policies: Store<NetworkPolicy>,
+    /// Services of Agents.
+    pub services: Store<Service>,
+    /// Which objects are waiting for a visit.
+    pub queues: Queues,
+}
+
+/// Which objects are waiting for a visit.
+#[derive(Default)]
+pub struct Queues {
+    /// Agents.
+    pub agents: Arc<Pending<WatchedAgent>>,
+    /// Tools.
+    pub tools: Arc<Pending<Guard<Tool>>>,
+    /// EgressPolicies.
+    pub egress_policies: Arc<Pending<Guard<EgressPolicy>>>,
+    /// SecretBindings.
+    pub bindings: Arc<Pending<Guard<SecretBinding>>>,
+    /// VaultConnections.
+    pub vaults: Arc<Pending<Guard<VaultConnection>>>,
+    /// IsolationClasses.
+    pub classes: Arc<Pending<Guard<IsolationClass>>>,
+}
+
+/// What a watch has to say: one object came, changed or went, or the whole list was read anew.
+enum Touched<'a, K> {
+    One(&'a K),
+    All,
+}
+
+/// Starts a watch of every kind. The watches end with the runtime.
+#[must_use]
+pub fn watch(client: &Client) -> Arc<World> {
+    let (agents, agents_in) = reflector::store();
+    let (tools, tools_in) = reflector::store();
+    let (egress_policies, egress_policies_in) = reflector::store();
+    let (bindings, bindings_in) = reflector::store();
+    let (vaults, vaults_in) = reflector::store();
+    let (classes, classes_in) = reflector::store();
+    let (runtime_classes, runtime_classes_in) = reflector::store();
+    let (namespaces, namespaces_in) = reflector::store();
+    let (pods, pods_in) = reflector::store();
+    let (service_accounts, service_accounts_in) = reflector::store();
+    let (config_maps, config_maps_in) = reflector::store();
+    let (network_policies, network_policies_in) = reflector::store();
+    let (services, services_in) = reflector::store();
+    let world = Arc::new(World {
+        agents,
+        tools,
+        egress_policies,
+        bindings,
+        vaults,
+        classes,
+        runtime_classes,
+        namespaces,
+        pods,
+        service_accounts,
+        config_maps,
+        network_policies,
+        services,
+        queues: Queues::default(),
+    });
+
+    let all = Config::default;
+    let w = &world;
+    follow(w, client, all(), agents_in, |world, touched| match touched {
+        Touched::One(agent) => world.queues.agents.add([ObjectRef::from_obj(agent)]),
+        Touched::All => world.queues.agents.add(references(&world.agents)),
+    });
+    follow(w, client, all(), tools_in, |world, touched| {
+        own_kind(&world.queues.tools, &world.tools, &touched);
+        world.touch(match touched {
+            Touched::One(tool) => Change::Tool(tool.namespace().unwrap_or_default(), tool.name_any()),
+            Touched::All => Change::Everything,
+        });
+    });
+    follow(w, client, all(), egress_policies_in, |world, touched| {
+        own_kind(&world.queues.egress_policies, &world.egress_policies, &touched);
+        world.touch(match touched {
+            Touched::One(policy) => Change::EgressPolicy(policy.namespace().unwrap_or_default()),
+            Touched::All => Change::Everything,
+        });
+    });
+    follow(w, client, all(), bindings_in, |world, touched| {
+        own_kind(&world.queues.bindings, &world.bindings, &touched);
+        world.touch(match touched {
+            Touched::One(b) => Change::SecretBinding(b.namespace().unwrap_or_default(), b.name_any()),
+            Touched::All => Change::Everything,
+        });
+    });
+    follow(w, client, all(), vaults_in, |world, touched| {
+        own_kind(&world.queues.vaults, &world.vaults, &touched);
+        world.queues.bindings.add(references(&world.bindings));
+        world.touch(Change::VaultConnection);
+    });
+    follow(w, client, all(), classes_in, |world, touched| {
+        own_kind(&world.queues.classes, &world.classes, &touched);
+        world.touch(match touched {
+            Touched::One(class) => Change::IsolationClass(class.name_any()),
+            Touched::All => Change::Everything,
+        });
+    });
+    follow(w, client, all(), runtime_classes_in, |world, _| {
+        world.queues.classes.add(references(&world.classes));
+        world.touch(Change::Everything);
+    });
+    follow(w, client, all(), namespaces_in, |world, touched| {
+        world.queues.bindings.add(references(&world.bindings));
+        world.touch(match touched {
+            Touched::One(namespace) => Change::Namespace(namespace.name_any()),
+            Touched::All => Change::Everything,
+        });
+    });
+    let children = || Config::default().labels(names::AGENT_LABEL);
+    follow(w, client, children(), pods_in, child);
+    follow(w, client, children(), service_accounts_in, child);
+    follow(w, client, children(), config_maps_in, child);
+    follow(w, client, children(), network_policies_in, child);
+    follow(w, client, children(), services_in, child);
+    world
+}
+
+impl World {
+    /// Puts the Agents that `change` touches into their queue.
+    pub fn touch(&self, change: Change) {
+        let agents = self.agents.state();
+        self.queues.agents.add(index::touched(&change, agents.iter().map(AsRef::as_ref)));
+    }
+
+    /// Waits until every kind has been listed once. Before that nothing may be decided: what is not known looks missing.
+    ///
+    /// # Errors
+    /// When a watch has ended.
+    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
+        let waits = [
+            self.agents.wait_until_ready().boxed(),
+            self.tools.wait_until_ready().boxed(),
+            self.egress_policies.wait_until_ready().boxed(),
+            self.bindings.wait_until_ready().boxed(),
+            self.vaults.wait_until_ready().boxed(),
+            self.classes.wait_until_ready().boxed(),
+            self.runtime_classes.wait_until_ready().boxed(),
+            self.namespaces.wait_until_ready().boxed(),
+            self.pods.wait_until_ready().boxed(),
+            self.service_accounts.wait_until_ready().boxed(),
+            self.config_maps.wait_until_ready().boxed(),
+            self.network_policies.wait_until_ready().boxed(),
+            self.services.wait_until_ready().boxed(),
+        ];
+        join_all(waits).await.into_iter().collect()
+    }
+}
+
+fn references<K: Resource<DynamicType = ()> + Clone>(store: &Store<K>) -> Vec<ObjectRef<K>> {
+    store.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
+}
+
+fn own_kind<K: Resource<DynamicType = ()> + Clone>(
+    queue: &Pending<K>,
+    store: &Store<K>,
+    touched: &Touched<'_, K>,
+) {
+    match touched {
+        Touched::One(object) => queue.add([ObjectRef::from_obj(*object)]),
+        Touched::All => queue.add(references(store)),
+    }
+}
+
+fn child<K: Resource>(world: &World, touched: Touched<'_, K>) {
+    match touched {
+        Touched::One(object) => world.queues.agents.add(index::owner(object)),
+        Touched::All => world.touch(Change::Everything),
+    }
+}
+
+/// Keeps `writer`'s store by a watch and says what it touched.
+fn follow<K>(
+    world: &Arc<World>,
+    client: &Client,
+    config: Config,
+    writer: Writer<K>,
+    touched: fn(&World, Touched<'_, K>),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let api: Api<K> = Api::all(client.clone());
+    let world = world.clone();
+    tokio::spawn(async move {
+        let mut events = pin!(
+            watcher(api, config)
+                .default_backoff()
+                .modify(|object: &mut K| object.meta_mut().managed_fields = None)
+                .reflect(writer)
+        );
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Apply(object) | Event::Delete(object)) => touched(&world, Touched::One(&object)),
+                Ok(Event::InitDone) => touched(&world, Touched::All),
+                Ok(Event::Init | Event::InitApply(_)) => {}
+                Err(error) => warn!(kind = %K::kind(&()), %error, "watch failed; it is tried again"),
+            }
+        }
+    });
+}

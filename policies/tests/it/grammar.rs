@@ -1,0 +1,115 @@
+//! The grammars of the API, as the parsers read them. The same table is meant for the API server, whose CEL rules have to
+//! accept and refuse exactly the same values.
+
+use std::collections::BTreeMap;
+
+use redoubt_crds::HttpFunction;
+use redoubt_policy::base_url::BaseUrl;
+use redoubt_policy::compile::{check_binding, check_vault};
+use redoubt_policy::host::HostPattern;
+use redoubt_policy::method::MethodSet;
+use redoubt_policy::path::PathPattern;
+use redoubt_policy::template::Template;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::objects;
+
+#[derive(Deserialize)]
+struct Values {
+    good: Vec<Value>,
+    bad: Vec<Value>,
+}
+
+fn check(grammar: &str, accepts: impl Fn(&Value) -> bool) {
+    let table: BTreeMap<String, Values> =
+        serde_json::from_str(include_str!("../../../crds/tests/data/grammar.json")).unwrap();
+    let values = &table[grammar];
+    assert!(!values.good.is_empty() && !values.bad.is_empty());
+    let refused: Vec<_> = values.good.iter().filter(|value| !accepts(value)).collect();
+    let accepted: Vec<_> = values.bad.iter().filter(|value| accepts(value)).collect();
+    assert!(refused.is_empty(), "{grammar}: good values refused: {refused:?}");
+    assert!(accepted.is_empty(), "{grammar}: bad values accepted: {accepted:?}");
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+#[test]
+fn hosts() {
+    check("hosts", |value| text(value).parse::<HostPattern>().is_ok());
+}
+
+#[test]
+fn methods() {
+    check("methods", |value| {
+        let names: Vec<String> = serde_json::from_value(value.clone()).unwrap();
+        MethodSet::parse(&names).is_ok()
+    });
+}
+
+#[test]
+fn paths() {
+    check("paths", |value| text(value).parse::<PathPattern>().is_ok());
+}
+
+#[test]
+fn path_templates() {
+    check("pathTemplates", |value| {
+        let named = text(value).split(['{', '}']).skip(1).step_by(2);
+        let properties: serde_json::Map<_, _> = named.map(|name| (name.to_owned(), json!({}))).collect();
+        let function: HttpFunction = serde_json::from_value(json!({
+            "name": "f", "description": "d", "effect": "Read", "method": "GET", "path": value,
+            "parameters": { "type": "object", "properties": properties },
+        }))
+        .unwrap();
+        Template::new("https://a", &function).is_ok()
+    });
+}
+
+#[test]
+fn base_urls() {
+    check("baseURLs", |value| text(value).parse::<BaseUrl>().is_ok());
+}
+
+#[test]
+fn vault_addresses() {
+    check("vaultAddresses", |value| {
+        let mut vault = objects::vault("v", "kv", "app");
+        vault.spec.address = text(value).to_owned();
+        check_vault(&vault).is_empty()
+    });
+}
+
+#[test]
+fn vault_paths() {
+    type Place = fn(&mut redoubt_crds::VaultConnection) -> &mut String;
+    let places: [Place; 3] = [
+        |vault| &mut vault.spec.auth.kubernetes.mount,
+        |vault| &mut vault.spec.grants[0].paths[0].mount,
+        |vault| &mut vault.spec.grants[0].paths[0].prefix,
+    ];
+    for place in places {
+        check("vaultPaths", |value| {
+            let mut vault = objects::vault("v", "kv", "app");
+            *place(&mut vault) = text(value).to_owned();
+            check_vault(&vault).is_empty()
+        });
+    }
+    check("vaultPaths", |value| {
+        let mut binding = objects::binding("b", &["Agent"], "api.example.com", "/**");
+        binding.spec.vault.kv2.path = text(value).to_owned();
+        check_binding(&binding).is_empty()
+    });
+}
+
+#[test]
+fn injected_headers() {
+    check("injectedHeaders", |value| {
+        let mut binding = objects::binding("b", &["Agent"], "api.example.com", "/**");
+        binding.spec.inject =
+            serde_json::from_value(json!({ "header": { "name": value, "prefix": "" } })).unwrap();
+        check_binding(&binding).is_empty()
+    });
+}
