@@ -69,8 +69,16 @@ impl Hands {
         let outcome =
             ended.as_ref().map_or_else(|(_, refusal)| refusal.reason.clone(), |_| "Executed".to_owned());
         tracing::info!(tool, function, call_id, outcome, "call");
-        execute::report(&self.reports, &Report { tool, function, call_id, outcome }).await?;
-        ended
+        let reported = execute::report(&self.reports, &Report { tool, function, call_id, outcome }).await;
+        match (ended, reported) {
+            (Ok(_), Err(lost)) => Err(lost),
+            // A refusal gives nothing away, so it need not be withheld.
+            (Err(refused), Err((_, lost))) => {
+                tracing::warn!(%lost, "a refused call was not recorded");
+                Err(refused)
+            }
+            (ended, Ok(())) => ended,
+        }
     }
 
     async fn once(&self, call: Call) -> Result<CallResult, Refused> {

@@ -6,13 +6,15 @@ mod links;
 mod model;
 #[path = "../../../tools/tests/it/pod.rs"]
 mod pod;
+#[path = "../../../tools/tests/it/upstream.rs"]
+mod upstream;
 mod world;
 
 use std::time::{Duration, Instant};
 
 use model::{call, call_head, call_part, cut, stop, stream, text};
-use pod::{Step, Upstream, whole};
 use serde_json::{Value, json};
+use upstream::{Received, Step, Upstream, whole};
 use world::{World, answer_of, events};
 
 fn ask(content: &str) -> Value {
@@ -74,9 +76,9 @@ async fn text_whole_and_streamed() {
 #[tokio::test]
 async fn text_is_streamed_while_the_model_still_speaks() {
     let model = Upstream::start(|_, _| {
-        let Some(Step::Send(bytes)) = stream(&[text("first")]).into_iter().next() else { unreachable!() };
-        // Without the chunk that ends the body.
-        vec![Step::Send(bytes[..bytes.len() - 5].to_vec()), Step::Hang]
+        let mut steps = cut(&[text("first")], "");
+        steps.push(Step::Hang);
+        steps
     })
     .await;
     let world = World::start(&model.url, &shop().await.url, json!({})).await;
@@ -85,8 +87,10 @@ async fn text_is_streamed_while_the_model_still_speaks() {
     // The model hangs. The caller goes away, and with it the request to the model.
     assert_eq!(model.abandoned(), 0);
     drop(answer);
-    pod::until("the model's request to be given up", || async { (model.abandoned() == 1).then_some(()) })
-        .await;
+    upstream::until("the model's request to be given up", || async {
+        (model.abandoned() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -95,10 +99,12 @@ async fn a_caller_that_leaves_ends_the_task() {
     let world = World::start(&model.url, &shop().await.url, json!({})).await;
     tokio::select! {
         _ = world.chat(ask("hi")) => panic!("the model hangs"),
-        () = pod::until("the request", || async { (!model.received().is_empty()).then_some(()) }) => {}
+        () = upstream::until("the request", || async { (!model.received().is_empty()).then_some(()) }) => {}
     }
-    pod::until("the model's request to be given up", || async { (model.abandoned() == 1).then_some(()) })
-        .await;
+    upstream::until("the model's request to be given up", || async {
+        (model.abandoned() == 1).then_some(())
+    })
+    .await;
     assert_eq!(model.received().len(), 1);
 }
 
@@ -153,7 +159,7 @@ async fn interleaved_tool_calls_are_executed_once_each() {
 
 #[tokio::test]
 async fn text_around_calls_is_kept_apart() {
-    let script = |number: usize, _: &pod::Received| match number % 2 {
+    let script = |number: usize, _: &Received| match number % 2 {
         0 => stream(&[text("Let me look."), call(0, "x", "shop__get", "{\"id\":\"1\"}"), stop("tool_calls")]),
         _ => stream(&[text("Found."), stop("stop")]),
     };
@@ -352,8 +358,10 @@ async fn a_model_that_hangs_ends_by_the_tasks_limit() {
     let (status, failure) = world.chat(ask("x")).await;
     assert_eq!((status, &failure["error"]["code"]), (504, &json!("TaskTimeout")));
     assert_eq!(failure["error"]["field"], "spec.runtime.limits.timeoutSeconds");
-    pod::until("the model's request to be given up", || async { (model.abandoned() == 1).then_some(()) })
-        .await;
+    upstream::until("the model's request to be given up", || async {
+        (model.abandoned() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

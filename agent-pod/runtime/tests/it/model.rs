@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::pod::Step;
+use crate::upstream::Step;
 
 fn delta(delta: Value) -> Value {
     json!({"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": null}]})

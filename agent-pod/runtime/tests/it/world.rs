@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::pod::{self, Dir, Egress};
+use crate::upstream;
 
 pub struct World {
     pub egress: Egress,
@@ -95,7 +96,7 @@ impl World {
             redoubt_tools::serve(hands, async { drop(stopped.await) }).await.unwrap();
         });
         tokio::spawn(async move { redoubt_agent::serve(brain, std::future::pending()).await.unwrap() });
-        pod::until("the sockets", || async { (socket.exists() && tools_socket.exists()).then_some(()) })
+        upstream::until("the sockets", || async { (socket.exists() && tools_socket.exists()).then_some(()) })
             .await;
         Self { egress, socket, tools_socket, stop_hands: Some(stop_hands).into(), _dir: dir }
     }
@@ -103,7 +104,7 @@ impl World {
     pub async fn stop_hands(&self) {
         drop(self.stop_hands.lock().unwrap().take());
         let client = Client::new(&self.tools_socket, Duration::from_secs(5));
-        pod::until("the hands to be gone", || async {
+        upstream::until("the hands to be gone", || async {
             let request = Request::get("/v1/tools").body(Full::default()).unwrap();
             client.send(request).await.is_err().then_some(())
         })

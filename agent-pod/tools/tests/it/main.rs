@@ -3,15 +3,16 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod pod;
+mod upstream;
 mod world;
 
 use std::sync::atomic::Ordering;
 
-use pod::{Step, Upstream, whole};
 use serde_json::{Value, json};
+use upstream::{Received, Step, Upstream, whole};
 use world::{World, policy, start_refused};
 
-fn echo() -> impl Fn(usize, &pod::Received) -> Vec<Step> {
+fn echo() -> impl Fn(usize, &Received) -> Vec<Step> {
     |_, _| whole(200, "application/json", "{\"ok\":true}")
 }
 
@@ -160,9 +161,9 @@ async fn hanging_up_leaves_no_call_unrecorded() {
     let call = world.call("shop__get", json!({"id": "1"}), "left");
     tokio::select! {
         _ = call => panic!("the call cannot end before it was left"),
-        () = pod::until("the request", || async { (!upstream.received().is_empty()).then_some(()) }) => {}
+        () = upstream::until("the request", || async { (!upstream.received().is_empty()).then_some(()) }) => {}
     }
-    let audit = pod::until("the record", || async { world.egress.audit().first().cloned() }).await;
+    let audit = upstream::until("the record", || async { world.egress.audit().first().cloned() }).await;
     assert_eq!((&audit["callId"], &audit["outcome"]), (&json!("left"), &json!("ToolTimeout")));
 }
 
@@ -174,6 +175,9 @@ async fn what_cannot_be_recorded_gives_no_result() {
     let (status, answer) = world.call("shop__get", json!({"id": "1"}), "1").await;
     assert_eq!((status, &answer["error"]["reason"]), (503, &json!("AuditUnavailable")));
     assert!(answer.get("result").is_none());
+    // A refusal is told all the same.
+    let (_, answer) = world.call("shop__none", json!({}), "2").await;
+    assert_eq!(answer["error"]["reason"], "UnknownFunction");
 }
 
 #[tokio::test]
@@ -232,7 +236,7 @@ async fn a_newer_policy_takes_over_and_nothing_else_does() {
         assert_eq!(second.received().len(), 0);
     }
     world.replace_policy(&world.sign(&newer));
-    pod::until("the newer policy", || async {
+    upstream::until("the newer policy", || async {
         assert_eq!(served().await, 200);
         (!second.received().is_empty()).then_some(())
     })

@@ -11,6 +11,7 @@ use redoubt_tools::Args;
 use serde_json::{Value, json};
 
 use crate::pod::{self, Dir, Egress};
+use crate::upstream;
 
 /// A policy of epoch 7 for Agent n/a with the tool `shop` at this URL.
 pub fn policy(base_url: &str) -> PodPolicy {
@@ -82,7 +83,7 @@ impl World {
         let args = Args::parse_from(line);
         let socket = args.listen.clone();
         tokio::spawn(async move { redoubt_tools::serve(args, std::future::pending()).await.unwrap() });
-        pod::until("the hands' socket", || async { socket.exists().then_some(()) }).await;
+        upstream::until("the hands' socket", || async { socket.exists().then_some(()) }).await;
         Self { egress, socket, policy: policy_path, key, ids: AtomicU64::new(0), _dir: dir }
     }
 
