@@ -2,28 +2,70 @@
 //!
 //! `Ready` is the sum. `Reconciling` and `Stalled` are those of kstatus and are only present while they are true.
 
-/// Types of conditions, as `metav1.Condition` names them.
-pub mod kind {
-    /// The object and all it refers to are valid and present.
-    pub const ACCEPTED: &str = "Accepted";
-    /// Every child object was applied as built from this generation.
-    pub const PROGRAMMED: &str = "Programmed";
-    /// The sidecar holds every credential that the agent's bindings name.
-    pub const CREDENTIALS_READY: &str = "CredentialsReady";
-    /// The sidecar has accepted the signed policy and each jail has failed to get out in its self-test.
-    pub const POLICY_ENFORCED: &str = "PolicyEnforced";
-    /// The sum of all others.
-    pub const READY: &str = "Ready";
-    /// kstatus: the operator is still working towards this generation.
-    pub const RECONCILING: &str = "Reconciling";
-    /// kstatus: the operator cannot go on without someone's help.
-    pub const STALLED: &str = "Stalled";
+/// Constants with a table of them, so that there is one list and its documentation is that of the reference.
+macro_rules! conditions {
+    ($($(#[doc = $meaning:literal])+ $name:ident = $text:literal;)+) => {
+        /// Types of conditions, as `metav1.Condition` names them.
+        pub mod kind {
+            $($(#[doc = $meaning])+ pub const $name: &str = $text;)+
+
+            /// Every type and its meaning.
+            pub const ALL: &[(&str, &str)] = &[$(($text, concat!($($meaning),+))),+];
+        }
+    };
 }
 
-/// Why a condition has its status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Reason {
+conditions! {
+    /// The object and all it refers to are valid and present.
+    ACCEPTED = "Accepted";
+    /// Every child object was applied as built from this generation.
+    PROGRAMMED = "Programmed";
+    /// The sidecar holds every credential that the agent's bindings name.
+    CREDENTIALS_READY = "CredentialsReady";
+    /// The sidecar has accepted the signed policy and each jail has failed to get out in its self-test.
+    POLICY_ENFORCED = "PolicyEnforced";
+    /// The sum of all others.
+    READY = "Ready";
+    /// kstatus: the operator is still working towards this generation.
+    RECONCILING = "Reconciling";
+    /// kstatus: the operator cannot go on without someone's help.
+    STALLED = "Stalled";
+}
+
+/// The enumeration with its texts and meanings, from one list.
+macro_rules! reasons {
+    ($($(#[doc = $meaning:literal])+ $name:ident,)+) => {
+        /// Why a condition has its status.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Reason {
+            $($(#[doc = $meaning])+ $name,)+
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The text in `reason` of a condition.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+
+            /// What it says, for the reference.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($meaning),+),)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// The object and its references are valid.
     Valid,
     /// A field's value is not acceptable.
@@ -83,73 +125,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, for the reference.
-    pub const ALL: &'static [Self] = &[
-        Self::Valid,
-        Self::Invalid,
-        Self::ReferenceNotFound,
-        Self::NoDefaultIsolationClass,
-        Self::RuntimeClassNotFound,
-        Self::VaultPathNotGranted,
-        Self::NotAConsumer,
-        Self::Applied,
-        Self::ApplyFailed,
-        Self::Starting,
-        Self::Replacing,
-        Self::Suspended,
-        Self::Ready,
-        Self::CredentialsHeld,
-        Self::NoBindings,
-        Self::VaultUnavailable,
-        Self::VaultSealed,
-        Self::VaultLoginRefused,
-        Self::VaultReadRefused,
-        Self::VaultPathNotFound,
-        Self::VaultKeyNotFound,
-        Self::CredentialUnusable,
-        Self::Enforced,
-        Self::PolicyRefused,
-        Self::SelfTestFailed,
-        Self::JailUnsupported,
-        Self::PodFailed,
-        Self::Unknown,
-    ];
-
-    /// The text in `reason` of a condition.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Valid => "Valid",
-            Self::Invalid => "Invalid",
-            Self::ReferenceNotFound => "ReferenceNotFound",
-            Self::NoDefaultIsolationClass => "NoDefaultIsolationClass",
-            Self::RuntimeClassNotFound => "RuntimeClassNotFound",
-            Self::VaultPathNotGranted => "VaultPathNotGranted",
-            Self::NotAConsumer => "NotAConsumer",
-            Self::Applied => "Applied",
-            Self::ApplyFailed => "ApplyFailed",
-            Self::Starting => "Starting",
-            Self::Replacing => "Replacing",
-            Self::Suspended => "Suspended",
-            Self::Ready => "Ready",
-            Self::CredentialsHeld => "CredentialsHeld",
-            Self::NoBindings => "NoBindings",
-            Self::VaultUnavailable => "VaultUnavailable",
-            Self::VaultSealed => "VaultSealed",
-            Self::VaultLoginRefused => "VaultLoginRefused",
-            Self::VaultReadRefused => "VaultReadRefused",
-            Self::VaultPathNotFound => "VaultPathNotFound",
-            Self::VaultKeyNotFound => "VaultKeyNotFound",
-            Self::CredentialUnusable => "CredentialUnusable",
-            Self::Enforced => "Enforced",
-            Self::PolicyRefused => "PolicyRefused",
-            Self::SelfTestFailed => "SelfTestFailed",
-            Self::JailUnsupported => "JailUnsupported",
-            Self::PodFailed => "PodFailed",
-            Self::Unknown => "Unknown",
-        }
-    }
-
     /// The reason with this text, as the pod's own processes report it.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -2,7 +2,8 @@
 //!
 //! Two groups, so that RBAC tells teams from the platform on one glance: [`TEAM_GROUP`] holds the namespaced kinds that
 //! teams write, [`PLATFORM_GROUP`] the cluster-scoped ones of the platform team. The YAML under `crds/yaml/` is printed
-//! from these types by `cargo run --package redoubt-crds`; a test fails when it differs.
+//! from these types by `cargo run --package redoubt-crds -- crds/yaml`, `docs/reference/api.md` by `cargo run --package
+//! redoubt-crds -- --reference docs/reference/api.md`; a test fails when they differ.
 
 pub mod condition;
 pub mod grammar;
@@ -13,6 +14,7 @@ pub mod grammar;
 )]
 mod kinds;
 pub mod names;
+pub mod reference;
 pub mod yaml;
 
 pub use kinds::agent::{

@@ -8,7 +8,8 @@ use redoubt_crds::condition::Reason;
 use redoubt_crds::{Destination, HeaderInjection, Injection, SecretBinding, VaultConnection};
 
 use crate::base_url::BaseUrl;
-use crate::compile::{Problem, problem};
+use crate::compile::{ANCHORS_MAX, DESTINATIONS_MAX, Problem, problem};
+use crate::grants::{Fields, Parsed, sources};
 use crate::host::HostPattern;
 use crate::method::MethodSet;
 use crate::path::PathPattern;
@@ -63,17 +64,17 @@ pub fn check_vault(vault: &VaultConnection) -> Vec<Problem> {
     problems
 }
 
-/// The binding for an agent whose sources are `sources`, and the Vault it is in.
+/// The binding for an agent whose sources are `own`, and the Vault it is in.
 pub(crate) fn bind(
     binding: &SecretBinding,
     vaults: &[VaultConnection],
-    sources: &BTreeSet<Source>,
+    own: &BTreeSet<Source>,
     namespace: (&str, &BTreeMap<String, String>),
     problems: &mut Vec<Problem>,
 ) -> Option<(wire::Binding, wire::Vault)> {
     let object = format!("SecretBinding/{}", binding.name_any());
     let named = consumers(binding, problems);
-    let own: BTreeSet<Source> = named.intersection(sources).cloned().collect();
+    let own: BTreeSet<Source> = named.intersection(own).cloned().collect();
     if own.is_empty() {
         problems.push(problem(
             Reason::NotAConsumer,
@@ -125,22 +126,8 @@ pub fn grants(vault: &VaultConnection, labels: &BTreeMap<String, String>, mount:
 }
 
 fn consumers(binding: &SecretBinding, problems: &mut Vec<Problem>) -> BTreeSet<Source> {
-    let mut sources = BTreeSet::new();
-    for (i, consumer) in binding.spec.consumers.iter().enumerate() {
-        match Source::of(consumer) {
-            Some(source) => {
-                sources.insert(source);
-            }
-            None => problems.push(problem(
-                Reason::Invalid,
-                format!("SecretBinding/{}", binding.name_any()),
-                format!("spec.consumers[{i}]"),
-                "a consumer of kind Tool has a name, and one of kind Agent has none",
-                "Name the Tool, or leave the name out.",
-            )),
-        }
-    }
-    sources
+    let object = format!("SecretBinding/{}", binding.name_any());
+    sources(&object, "spec.consumers", &binding.spec.consumers, problems)
 }
 
 fn convert(
@@ -194,13 +181,27 @@ fn expand(
     out: &mut Vec<wire::BoundDestination>,
     problems: &mut Vec<Problem>,
 ) {
-    let parsed = crate::compile::Parsed::of(
-        object,
-        field,
-        (&destination.hosts, &destination.ports, &destination.methods, &destination.paths),
-        problems,
-    );
-    for (host, port, path) in parsed.product() {
+    let fields = Fields {
+        hosts: &destination.hosts,
+        ports: &destination.ports,
+        methods: &destination.methods,
+        paths: &destination.paths,
+    };
+    let parsed = Parsed::of(object, field, &fields, problems);
+    let count = out.len().saturating_add(parsed.size());
+    let anchors = destination.ca_bundle.as_ref().map_or(0, String::len).saturating_mul(parsed.size());
+    let most = ANCHORS_MAX / 8;
+    if count > DESTINATIONS_MAX || anchors > most {
+        problems.push(problem(
+            Reason::Invalid,
+            object,
+            field,
+            format!("{count} combinations of host, port and path up to here, with {anchors} bytes of trust anchors; there may be {DESTINATIONS_MAX} with {most} bytes"),
+            "Name fewer single hosts, ports and paths; a pattern such as /v1/** stands for many.",
+        ));
+        return;
+    }
+    for (host, port, path) in parsed.product(|_| true) {
         out.push(wire::BoundDestination {
             host: HostPattern::clone(host),
             port,

@@ -5,22 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipnet::IpNet;
 use kube::ResourceExt as _;
 use redoubt_crds::condition::Reason;
-use redoubt_crds::{
-    Agent, AllowRule, EffectiveRule, EgressPolicy, Protocol, SecretBinding, Tool, VaultConnection,
-};
+use redoubt_crds::{Agent, EffectiveRule, EgressPolicy, SecretBinding, Tool, VaultConnection};
 use serde_json::Value;
 
 use crate::Refusal;
 use crate::base_url::BaseUrl;
 use crate::compose::{Grant, effective};
-use crate::host::HostPattern;
-use crate::method::{Method, MethodSet};
+use crate::grants::{explained, grants};
+use crate::method::Method;
 use crate::path::PathPattern;
-use crate::selector::selects;
-use crate::target::{Scheme, Source};
+use crate::target::Source;
 use crate::template::Template;
 use crate::wire::{AgentIdentity, Claim, Explanation, Inbound, Origin, PodPolicy, Rule, Scope};
 use crate::{bind, wire};
@@ -30,6 +26,18 @@ pub type Problem = Refusal;
 
 /// Most rules of one agent's policy.
 pub const RULES_MAX: usize = 4096;
+
+/// Most grants to one agent: combinations of source, host, port and path, of those hosts that it needs.
+pub const GRANTS_MAX: usize = 8192;
+
+/// Most pairs of a need and a grant that are looked at for one agent.
+pub const PAIRS_MAX: usize = 262_144;
+
+/// Most destinations of one SecretBinding: combinations of host, port and path.
+pub const DESTINATIONS_MAX: usize = 256;
+
+/// Most bytes of trust anchors in one policy, counted where they are used; a ConfigMap holds 1 MiB.
+pub const ANCHORS_MAX: usize = 512 * 1024;
 
 /// Most grants that are kept to explain refusals. Nothing is allowed by them.
 pub const EXPLAINED_MAX: usize = 1024;
@@ -74,16 +82,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Result<PodPolicy, Vec<Problem>> {
     let grants = grants(inputs, &sources, &needs, &mut problems);
     let (bindings, vaults) = bindings(inputs, &sources, &mut problems);
     problems.extend(bind::ambiguities(&bindings));
-    let rules = effective(&needs, &grants);
-    if rules.len() > RULES_MAX {
-        problems.push(problem(
-            Reason::Invalid,
-            agent_object(inputs.agent),
-            "spec.tools",
-            format!("the policy has {} rules and may have {RULES_MAX}", rules.len()),
-            "Grant fewer single hosts, ports and paths; a pattern such as /v1/** stands for many.",
-        ));
-    }
+    let rules = rules(inputs.agent, &needs, &grants, &mut problems);
     let callers = callers(inputs.agent, &mut problems);
     if !problems.is_empty() {
         problems.sort_by(|a, b| problem_key(a).cmp(&problem_key(b)));
@@ -112,6 +111,33 @@ pub fn compile(inputs: &Inputs<'_>) -> Result<PodPolicy, Vec<Problem>> {
     })
 }
 
+/// The rules, or a problem where they would be too many for a ConfigMap, or for this computation.
+fn rules(agent: &Agent, needs: &[Claim], grants: &[Grant], problems: &mut Vec<Problem>) -> Vec<Rule> {
+    let mut too_many = |number: usize, what: &str, most: usize| {
+        problems.push(problem(
+            Reason::Invalid,
+            agent_object(agent),
+            "spec.tools",
+            format!("the policy would have {number} {what} and may have {most}"),
+            "Grant fewer single hosts, ports and paths; a pattern such as /v1/** stands for many.",
+        ));
+        Vec::new()
+    };
+    let pairs = needs.len().saturating_mul(grants.len());
+    if pairs > PAIRS_MAX {
+        return too_many(pairs, "pairs of a need and a grant", PAIRS_MAX);
+    }
+    let permissions = effective(needs, grants);
+    if permissions.len() > RULES_MAX {
+        return too_many(permissions.len(), "rules", RULES_MAX);
+    }
+    let anchors = permissions.iter().filter_map(|rule| rule.grant.ca_bundle.as_deref()).map(str::len).sum();
+    if anchors > ANCHORS_MAX {
+        return too_many(anchors, "bytes of trust anchors", ANCHORS_MAX);
+    }
+    permissions.into_iter().map(Rule::from).collect()
+}
+
 /// What is wrong with a Tool, whoever uses it: empty if nothing is.
 #[must_use]
 pub fn check_tool(tool: &Tool) -> Vec<Problem> {
@@ -120,17 +146,8 @@ pub fn check_tool(tool: &Tool) -> Vec<Problem> {
     problems
 }
 
-/// What is wrong with an EgressPolicy, whomever it selects: empty if nothing is.
-#[must_use]
-pub fn check_egress_policy(policy: &EgressPolicy) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (i, allow) in policy.spec.allow.iter().enumerate() {
-        ParsedAllow::of(&format!("EgressPolicy/{}", policy.name_any()), i, allow, &mut problems);
-    }
-    problems
-}
-
 pub use crate::bind::{check_binding, check_vault};
+pub use crate::grants::check_egress_policy;
 
 /// A problem from its parts.
 pub(crate) fn problem(
@@ -263,205 +280,6 @@ fn tool_needs(tool: &Tool, problems: &mut Vec<Problem>) -> Vec<Claim> {
         }
     }
     needs
-}
-
-/// What the EgressPolicies that select the agent grant its sources, as far as the needs make a difference.
-fn grants(
-    inputs: &Inputs<'_>,
-    sources: &BTreeSet<Source>,
-    needs: &[Claim],
-    problems: &mut Vec<Problem>,
-) -> Vec<Grant> {
-    let mut grants = Vec::new();
-    for policy in inputs.egress_policies {
-        if policy.namespace() != inputs.agent.namespace()
-            || !selects(&policy.spec.agent_selector, inputs.agent.labels())
-        {
-            continue;
-        }
-        for (i, allow) in policy.spec.allow.iter().enumerate() {
-            let object = format!("EgressPolicy/{}", policy.name_any());
-            let parsed = ParsedAllow::of(&object, i, allow, problems);
-            grants.extend(parsed.expand(
-                sources,
-                needs,
-                Origin { object, field: format!("spec.allow[{i}]") },
-            ));
-        }
-    }
-    grants.sort();
-    grants.dedup();
-    grants
-}
-
-/// The grants that are kept to explain refusals, sorted.
-fn explained(grants: &[Grant], needs: &[Claim]) -> Vec<Claim> {
-    let mut claims: Vec<Claim> = grants.iter().map(|grant| grant.claim.clone()).collect();
-    claims.sort();
-    claims.dedup();
-    // Those that name a needed host come first, so that a limit takes away what explains least.
-    let (mut near, far): (Vec<_>, Vec<_>) = claims.into_iter().partition(|claim| {
-        needs.iter().any(|need| {
-            need.scope.from == claim.scope.from && need.scope.host.intersect(&claim.scope.host).is_some()
-        })
-    });
-    near.extend(far);
-    near.truncate(EXPLAINED_MAX);
-    near.sort();
-    near
-}
-
-type Fields<'a> = (&'a [String], &'a [i32], &'a [String], &'a [String]);
-
-/// Hosts, ports, methods and paths of a grant or a destination.
-pub(crate) struct Parsed {
-    hosts: Vec<HostPattern>,
-    ports: Vec<u16>,
-    pub(crate) methods: MethodSet,
-    paths: Vec<PathPattern>,
-}
-
-impl Parsed {
-    /// From the fields of the object; what cannot be read is a problem and left out.
-    pub(crate) fn of(object: &str, field: &str, fields: Fields<'_>, problems: &mut Vec<Problem>) -> Self {
-        let (hosts, ports, methods, paths) = fields;
-        let mut note = |name: &str, text: &dyn std::fmt::Debug, error: &dyn std::fmt::Display, help: &str| {
-            problems.push(problem(
-                Reason::Invalid,
-                object,
-                format!("{field}.{name}"),
-                format!("{text:?}: {error}"),
-                help,
-            ));
-        };
-        let mut parsed =
-            Self { hosts: Vec::new(), ports: Vec::new(), methods: MethodSet::default(), paths: Vec::new() };
-        for (i, text) in hosts.iter().enumerate() {
-            match text.parse() {
-                Ok(host) => parsed.hosts.push(host),
-                Err(error) => {
-                    let error: crate::host::HostError = error;
-                    note(&format!("hosts[{i}]"), text, &error, redoubt_crds::grammar::HOSTS_MESSAGE);
-                }
-            }
-        }
-        for (i, port) in ports.iter().enumerate() {
-            match u16::try_from(*port) {
-                Ok(port) if port > 0 => parsed.ports.push(port),
-                _ => note(&format!("ports[{i}]"), port, &"not a TCP port", "Give a number from 1 to 65535."),
-            }
-        }
-        match MethodSet::parse(methods) {
-            Ok(set) => parsed.methods = set,
-            Err(error) => note("methods", &methods, &error, redoubt_crds::grammar::METHODS_MESSAGE),
-        }
-        for (i, text) in paths.iter().enumerate() {
-            match text.parse() {
-                Ok(path) => parsed.paths.push(path),
-                Err(error) => {
-                    let error: crate::path::PathError = error;
-                    note(&format!("paths[{i}]"), text, &error, redoubt_crds::grammar::PATHS_MESSAGE);
-                }
-            }
-        }
-        parsed
-    }
-
-    /// Every combination of a host, a port and a path.
-    pub(crate) fn product(&self) -> impl Iterator<Item = (&HostPattern, u16, &PathPattern)> {
-        self.hosts.iter().flat_map(move |host| {
-            self.ports.iter().flat_map(move |port| self.paths.iter().map(move |path| (host, *port, path)))
-        })
-    }
-}
-
-/// One entry of `spec.allow`.
-struct ParsedAllow {
-    from: BTreeSet<Source>,
-    scheme: Scheme,
-    scopes: Parsed,
-    private_cidrs: Vec<IpNet>,
-    ca_bundle: Option<String>,
-}
-
-impl ParsedAllow {
-    fn of(object: &str, index: usize, allow: &AllowRule, problems: &mut Vec<Problem>) -> Self {
-        let field = format!("spec.allow[{index}]");
-        let mut from = BTreeSet::new();
-        for (i, source) in allow.from.iter().enumerate() {
-            match Source::of(source) {
-                Some(source) => {
-                    from.insert(source);
-                }
-                None => problems.push(problem(
-                    Reason::Invalid,
-                    object,
-                    format!("{field}.from[{i}]"),
-                    "a source of kind Tool has a name, and one of kind Agent has none",
-                    "Name the Tool, or leave the name out.",
-                )),
-            }
-        }
-        let mut private_cidrs = Vec::new();
-        for (i, text) in allow.private_cidrs.iter().enumerate() {
-            match text.parse::<IpNet>() {
-                Ok(range) => private_cidrs.push(range.trunc()),
-                Err(_) => problems.push(problem(
-                    Reason::Invalid,
-                    object,
-                    format!("{field}.privateCIDRs[{i}]"),
-                    format!("{text:?} is not a CIDR"),
-                    "Give an address and a prefix length, for example 10.96.0.0/16.",
-                )),
-            }
-        }
-        private_cidrs.sort();
-        private_cidrs.dedup();
-        Self {
-            from,
-            scheme: match allow.protocol {
-                Protocol::HTTPS => Scheme::Https,
-                Protocol::HTTP => Scheme::Http,
-            },
-            scopes: Parsed::of(
-                object,
-                &field,
-                (&allow.hosts, &allow.ports, &allow.methods, &allow.paths),
-                problems,
-            ),
-            private_cidrs,
-            ca_bundle: allow.ca_bundle.clone(),
-        }
-    }
-
-    /// The grants to `sources`. Of those that name no needed host only the first is made: it can allow nothing and is there
-    /// to be named in a refusal.
-    fn expand(&self, sources: &BTreeSet<Source>, needs: &[Claim], origin: Origin) -> Vec<Grant> {
-        let mut grants = Vec::new();
-        for from in self.from.intersection(sources) {
-            let needed: Vec<&HostPattern> =
-                needs.iter().filter(|need| need.scope.from == *from).map(|need| &need.scope.host).collect();
-            let useful = |host: &HostPattern| needed.iter().any(|need| need.intersect(host).is_some());
-            let any = self.scopes.hosts.iter().any(useful);
-            let combinations = self.scopes.product().filter(|(host, _, _)| !any || useful(host));
-            for (host, port, path) in combinations.take(if any { usize::MAX } else { 1 }) {
-                let scope = Scope {
-                    from: from.clone(),
-                    scheme: self.scheme,
-                    host: host.clone(),
-                    port,
-                    methods: self.scopes.methods.clone(),
-                    path: path.clone(),
-                };
-                grants.push(Grant {
-                    claim: Claim { scope, origin: origin.clone() },
-                    private_cidrs: self.private_cidrs.clone(),
-                    ca_bundle: self.ca_bundle.clone(),
-                });
-            }
-        }
-        grants
-    }
 }
 
 /// The bindings that the agent names, sorted and once each, and the Vaults they are in.

@@ -8,6 +8,8 @@
 //!
 //! The result depends on neither the order of needs nor that of grants.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
 use crate::wire::{Claim, Rule, Scope};
@@ -19,39 +21,56 @@ pub struct Grant {
     pub claim: Claim,
     /// Private ranges that the hosts may resolve to.
     pub private_cidrs: Vec<IpNet>,
-    /// Trust anchors (PEM) of the hosts.
-    pub ca_bundle: Option<String>,
+    /// Trust anchors (PEM) of the hosts; shared, because one entry of a policy makes many grants.
+    pub ca_bundle: Option<Arc<str>>,
+}
+
+/// Requests that may be made, and why. It becomes a [`Rule`] when its size was judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permission<'a> {
+    /// Which requests.
+    pub scope: Scope,
+    /// What needs them.
+    pub need: &'a Claim,
+    /// What grants them.
+    pub grant: &'a Grant,
 }
 
 /// What may be requested: sorted, and each scope once per set of private ranges and trust anchors.
 #[must_use]
-pub fn effective(needs: &[Claim], grants: &[Grant]) -> Vec<Rule> {
-    let mut rules: Vec<Rule> = needs
+pub fn effective<'a>(needs: &'a [Claim], grants: &'a [Grant]) -> Vec<Permission<'a>> {
+    let mut permissions: Vec<Permission<'a>> = needs
         .iter()
-        .flat_map(|need| grants.iter().filter_map(|grant| permitted(need, grant)))
+        .flat_map(|need| grants.iter().filter_map(move |grant| permitted(need, grant)))
         // .flat_map(within every selecting ceiling)
         // .flat_map(without every deny)
         .collect();
-    rules.sort_by(|a, b| key(a).cmp(&key(b)));
-    rules.dedup_by(|a, b| {
-        (&a.scope, &a.private_cidrs, &a.ca_bundle) == (&b.scope, &b.private_cidrs, &b.ca_bundle)
-    });
-    rules
+    permissions.sort_by(|a, b| (a.key(), &a.need.origin, a.grant).cmp(&(b.key(), &b.need.origin, b.grant)));
+    permissions.dedup_by(|a, b| a.key() == b.key());
+    permissions
 }
 
 /// need ∩ granted.
-fn permitted(need: &Claim, grant: &Grant) -> Option<Rule> {
-    Some(Rule {
-        scope: need.scope.intersect(&grant.claim.scope)?,
-        private_cidrs: grant.private_cidrs.clone(),
-        ca_bundle: grant.ca_bundle.clone(),
-        need: need.origin.clone(),
-        grant: grant.claim.origin.clone(),
-    })
+fn permitted<'a>(need: &'a Claim, grant: &'a Grant) -> Option<Permission<'a>> {
+    Some(Permission { scope: need.scope.intersect(&grant.claim.scope)?, need, grant })
 }
 
-fn key(rule: &Rule) -> impl Ord + '_ {
-    (&rule.scope, &rule.private_cidrs, &rule.ca_bundle, &rule.need, &rule.grant)
+impl Permission<'_> {
+    fn key(&self) -> (&Scope, &[IpNet], Option<&str>) {
+        (&self.scope, &self.grant.private_cidrs, self.grant.ca_bundle.as_deref())
+    }
+}
+
+impl From<Permission<'_>> for Rule {
+    fn from(permission: Permission<'_>) -> Self {
+        Self {
+            scope: permission.scope,
+            private_cidrs: permission.grant.private_cidrs.clone(),
+            ca_bundle: permission.grant.ca_bundle.as_deref().map(str::to_owned),
+            need: permission.need.origin.clone(),
+            grant: permission.grant.claim.origin.clone(),
+        }
+    }
 }
 
 impl Scope {

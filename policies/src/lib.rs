@@ -5,12 +5,13 @@
 
 pub mod address;
 pub mod base_url;
-pub mod bind;
+mod bind;
 pub mod compile;
 pub mod compose;
 pub mod decide;
 pub mod digest;
 pub mod envelope;
+mod grants;
 pub mod host;
 pub mod method;
 pub mod path;

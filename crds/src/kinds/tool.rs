@@ -71,6 +71,7 @@ pub struct HttpFunction {
     /// What the function does to the world.
     pub effect: Effect,
     /// HTTP method.
+    #[schemars(length(max = 16))]
     #[x_kube(validation = Rule::new("self in ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']").message(
         "method is one of GET, HEAD, POST, PUT, PATCH, DELETE"
     ))]
@@ -79,9 +80,9 @@ pub struct HttpFunction {
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new(crate::grammar::PATH_TEMPLATE).message(crate::grammar::PATH_TEMPLATE_MESSAGE))]
     pub path: String,
-    /// Arguments that become query parameters.
+    /// Arguments that become query parameters, in this order.
     #[serde(default)]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 64)))]
     pub query: Vec<String>,
     /// JSON Schema (2020-12) of the arguments: an object schema. References to other documents are refused.
     #[schemars(schema_with = "json_schema")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use redoubt_crds::HttpFunction;
 use redoubt_policy::base_url::BaseUrl;
-use redoubt_policy::compile::{check_binding, check_vault};
+use redoubt_policy::compile::{check_binding, check_egress_policy, check_vault};
 use redoubt_policy::host::HostPattern;
 use redoubt_policy::method::MethodSet;
 use redoubt_policy::path::PathPattern;
@@ -111,5 +111,14 @@ fn injected_headers() {
         binding.spec.inject =
             serde_json::from_value(json!({ "header": { "name": value, "prefix": "" } })).unwrap();
         check_binding(&binding).is_empty()
+    });
+}
+
+#[test]
+fn private_ranges() {
+    check("privateCIDRs", |value| {
+        let mut entry = objects::allow("Agent", "a.example", &["GET"], "/");
+        entry["privateCIDRs"] = json!([value]);
+        check_egress_policy(&objects::egress_policy("p", &[entry])).is_empty()
     });
 }
