@@ -1,3 +1,9 @@
-//! Entry point.
+//! The kubectl plugin. It parses its arguments and runs.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    kubectl_redoubt::main(kubectl_redoubt::Cli::parse())
+}

@@ -1,0 +1,208 @@
+//! From arguments to a running sidecar, and to its end.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use redoubt_policy::Refusal;
+use redoubt_vault::{Resolver, Settings};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::audit::{Audit, Record};
+use crate::ca::Authority;
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::net::{Dial, Resolve, SystemDialer, SystemResolver};
+use crate::pool::Pool;
+use crate::serve::{Drain, Drainer, Slots};
+use crate::shared::Shared;
+use crate::trust::Trust;
+use crate::verdict::Verdicts;
+use crate::{health, inbound, listen};
+
+/// How often kept connections are looked at.
+const PURGE: Duration = Duration::from_secs(5);
+
+/// What the sidecar asks of its surroundings. Addresses are judged between `resolve` and `dial`, whatever these are.
+pub struct Seams {
+    /// Looks up the names of destinations.
+    pub resolve: Arc<dyn Resolve>,
+    /// Connects to destinations.
+    pub dial: Arc<dyn Dial>,
+    /// Takes the audit log.
+    pub audit: Box<dyn Write + Send>,
+    /// Looks up the names of Vaults.
+    pub vault: Arc<Resolver>,
+}
+
+impl Seams {
+    /// The pod's own network and standard output.
+    ///
+    /// # Errors
+    /// When `/etc/resolv.conf` cannot be used.
+    pub fn system() -> Result<Self, Refusal> {
+        let resolver =
+            Resolver::from_system().map_err(|error| fatal("ResolverUnusable", &error.to_string()))?;
+        let resolver = Arc::new(resolver);
+        Ok(Self {
+            resolve: Arc::new(SystemResolver(Arc::clone(&resolver))),
+            dial: Arc::new(SystemDialer),
+            audit: Box::new(std::io::stdout()),
+            vault: resolver,
+        })
+    }
+}
+
+/// A sidecar that is started: policy verified, credentials held, ports bound.
+pub struct Egress {
+    shared: Arc<Shared>,
+    health: SocketAddr,
+    inbound: SocketAddr,
+    proxy: Option<SocketAddr>,
+    listeners: JoinSet<()>,
+    background: JoinSet<()>,
+    drainer: Drainer,
+}
+
+impl Egress {
+    /// Starts: first the probes, then the policy, the credentials, the other ports.
+    ///
+    /// # Errors
+    /// The reason why it cannot run, for the termination log.
+    pub async fn start(config: Config, seams: Seams) -> Result<Self, Refusal> {
+        let mut background = JoinSet::new();
+        let probes = bind_tcp(config.health).await?;
+        let health = local_addr(&probes)?;
+        let started: health::Started = Arc::new(OnceLock::new());
+        background.spawn(health::serve(probes, Arc::clone(&started)));
+
+        let policy = config.policy.load(config.policy.min_epoch).await?;
+        let audit =
+            Audit::start(seams.audit).map_err(|error| fatal("AuditUnavailable", &error.to_string()))?;
+        let settings = Settings { start_patience: config.limits.vault, ..Settings::default() };
+        let credentials = Credentials::start(&policy, config.vault_tokens, seams.vault, settings).await?;
+        let credentials = Arc::new(credentials);
+        let authority =
+            Authority::new(&format!("Redoubt egress of {}/{}", policy.agent.namespace, policy.agent.name))
+                .map_err(|error| fatal("CertificateNotMade", &error.to_string()))?;
+        let (publish, feed) = watch::channel(Arc::new(policy));
+        let shared = Arc::new(Shared {
+            limits: config.limits,
+            uids: config.uids,
+            agent_socket: config.agent_socket,
+            feed: feed.clone(),
+            credentials: Arc::clone(&credentials),
+            verdicts: Verdicts::default(),
+            resolver: seams.resolve,
+            dialer: seams.dial,
+            trust: Trust::default(),
+            pool: Pool::default(),
+            authority,
+            audit,
+        });
+        background.spawn(config.policy.follow(publish));
+        background.spawn(Arc::clone(&credentials).follow(feed));
+        background.spawn(housekeeping(Arc::clone(&shared)));
+
+        let (drain, drainer) = Drain::new();
+        let slots = || Slots::new(config.limits.connections, drain.clone());
+        let mut listeners = JoinSet::new();
+        let socket = bind_unix(&config.socket)?;
+        listeners.spawn(listen::socket(Arc::clone(&shared), socket, slots(), slots()));
+        let callers = bind_tcp(config.inbound).await?;
+        let inbound = local_addr(&callers)?;
+        listeners.spawn(inbound::serve(Arc::clone(&shared), callers, slots()));
+        let proxy = match config.proxy {
+            None => None,
+            Some(address) => {
+                let listener = bind_tcp(address).await?;
+                let bound = local_addr(&listener)?;
+                listeners.spawn(listen::proxy(Arc::clone(&shared), listener, slots()));
+                Some(bound)
+            }
+        };
+        drop(drain);
+        let _first = started.set(Arc::clone(&shared));
+        tracing::info!(epoch = shared.policy().epoch, %inbound, %health, "ready to judge requests");
+        Ok(Self { shared, health, inbound, proxy, listeners, background, drainer })
+    }
+
+    /// Where probes are answered.
+    #[must_use]
+    pub fn health(&self) -> SocketAddr {
+        self.health
+    }
+
+    /// Where callers are answered.
+    #[must_use]
+    pub fn inbound(&self) -> SocketAddr {
+        self.inbound
+    }
+
+    /// Where the HTTP proxy for other clients is.
+    #[must_use]
+    pub fn proxy(&self) -> Option<SocketAddr> {
+        self.proxy
+    }
+
+    /// Runs until `end`, then lets requests finish for a while, gives the logins back and writes the rest of the log.
+    pub async fn run(mut self, end: impl Future<Output = ()>) {
+        end.await;
+        tracing::info!("draining");
+        self.drainer.begin();
+        while self.listeners.join_next().await.is_some() {}
+        let patience = self.shared.limits.drain;
+        if !self.drainer.drain(patience).await {
+            tracing::warn!("some requests did not finish in time");
+        }
+        self.background.shutdown().await;
+        self.shared.credentials.shutdown().await;
+        let audit = self.shared.audit.clone();
+        drop(self.shared);
+        if tokio::time::timeout(Duration::from_secs(5), tokio::task::spawn_blocking(|| audit.close()))
+            .await
+            .is_err()
+        {
+            tracing::warn!("the rest of the audit log could not be written in time");
+        }
+    }
+}
+
+/// Closes connections that are too old or of an older policy, and records newer policies.
+async fn housekeeping(shared: Arc<Shared>) {
+    let mut feed = shared.feed.clone();
+    loop {
+        let newer = tokio::select! {
+            changed = feed.changed() => match changed {
+                Ok(()) => true,
+                Err(_) => return,
+            },
+            () = tokio::time::sleep(PURGE) => false,
+        };
+        let epoch = feed.borrow_and_update().epoch;
+        shared.pool.purge(epoch);
+        if newer {
+            let _unwritten = shared.audit.write(Record { epoch: Some(epoch), ..Record::new("policy") }).await;
+        }
+    }
+}
+
+async fn bind_tcp(address: SocketAddr) -> Result<TcpListener, Refusal> {
+    TcpListener::bind(address).await.map_err(|error| fatal("PortUnavailable", &format!("{address}: {error}")))
+}
+
+fn bind_unix(path: &Path) -> Result<UnixListener, Refusal> {
+    listen::bind(path).map_err(|error| fatal("SocketUnavailable", &format!("{}: {error}", path.display())))
+}
+
+fn local_addr(listener: &TcpListener) -> Result<SocketAddr, Refusal> {
+    listener.local_addr().map_err(|error| fatal("PortUnavailable", &error.to_string()))
+}
+
+fn fatal(reason: &str, message: &str) -> Refusal {
+    Refusal::new(reason, "Pod", "", message, "Look at the log of the egress container.")
+}

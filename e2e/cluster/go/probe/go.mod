@@ -1,0 +1,3 @@
+module redoubt.dev/e2e/probe
+
+go 1.26.0

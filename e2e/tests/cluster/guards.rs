@@ -1,0 +1,236 @@
+//! What a user with the built-in `edit` role tries, with each guard in place and with it taken away.
+//!
+//! Every attempt is refused by the guard's own message while the guard stands, and succeeds when its binding is deleted:
+//! so it is the guard that refuses, and the attempt is a real one. Benign twins succeed throughout.
+
+use std::time::{Duration, Instant};
+
+use redoubt_e2e::cluster::{Cluster, Editor, Failed, Output, Team};
+use serde_json::json;
+
+use super::cluster;
+
+/// Takes a guard's binding away and puts it back, also when the test fails.
+struct Removed<'a> {
+    cluster: &'a Cluster,
+    manifest: String,
+}
+
+impl<'a> Removed<'a> {
+    fn new(cluster: &'a Cluster, guard: &str) -> Self {
+        let kind = "validatingadmissionpolicybinding";
+        let mut object = cluster.get("default", &format!("{kind}/{guard}")).expect("the guard is installed");
+        object["metadata"] = json!({"name": guard, "labels": object["metadata"]["labels"],
+            "annotations": object["metadata"]["annotations"]});
+        cluster.kubectl(&["delete", kind, guard]).expect("the guard is deleted");
+        Self { cluster, manifest: object.to_string() }
+    }
+}
+
+impl Drop for Removed<'_> {
+    fn drop(&mut self) {
+        self.cluster.apply(&self.manifest).expect("the guard is put back");
+    }
+}
+
+/// Tries until the outcome is as wanted, since admission policies take a moment to come and go.
+fn eventually(
+    what: &str,
+    wanted: bool,
+    attempt: &dyn Fn() -> Result<Output, Failed>,
+) -> Result<Output, Failed> {
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let outcome = attempt();
+        if outcome.is_ok() == wanted {
+            return outcome;
+        }
+        assert!(Instant::now() < end, "{what}: expected success = {wanted}, got {outcome:?}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+fn guard_refuses(
+    guard: &str,
+    message: &str,
+    what: &str,
+    undo: &dyn Fn(),
+    attempt: &dyn Fn() -> Result<Output, Failed>,
+) {
+    let cluster = cluster();
+    let refusal = eventually(what, false, attempt).expect_err("refused");
+    assert!(
+        refusal.stderr.contains(message),
+        "{what}: refused, but not by {guard} with {message:?}: {refusal}"
+    );
+    let removed = Removed::new(&cluster, guard);
+    eventually(&format!("{what} without {guard}"), true, attempt).expect("it succeeds without the guard");
+    undo();
+    drop(removed);
+    eventually(&format!("{what} with {guard} back"), false, attempt).expect_err("refused again");
+}
+
+fn ready_team<'a>(cluster: &'a Cluster, namespace: &str) -> (Team<'a>, Editor) {
+    let team = Team::with_agent(cluster, namespace).expect("the team");
+    team.cluster.wait_ready(namespace, "helper").expect("the agent is ready");
+    let editor = cluster.editor(namespace).expect("a user with the edit role");
+    (team, editor)
+}
+
+const CHILD: &str = "redoubt-agent-helper";
+
+#[test]
+fn editor_cannot_mint_a_vault_token_of_the_agents_account() {
+    let cluster = cluster();
+    let (_team, editor) = ready_team(&cluster, "guard-token");
+    guard_refuses(
+        "redoubt-agent-accounts",
+        "given to kubelets only",
+        "minting a token of the agent's account with Vault's audience",
+        &|| {},
+        &|| editor.kubectl(&["create", "token", CHILD, "--audience", "vault"], ""),
+    );
+    editor
+        .kubectl(&["create", "token", "alice", "--audience", "vault"], "")
+        .expect("a token of one's own account");
+}
+
+#[test]
+fn editor_cannot_have_a_lasting_token_made() {
+    let cluster = cluster();
+    let (_team, editor) = ready_team(&cluster, "guard-secret");
+    let secret = |account: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+            "metadata": {"name": format!("lasting-{account}"),
+                "annotations": {"kubernetes.io/service-account.name": account}}})
+        .to_string()
+    };
+    guard_refuses(
+        "redoubt-agent-account-secrets",
+        "no lasting token is made",
+        "a Secret that is filled with a token of the agent's account",
+        &|| {
+            editor.kubectl(&["delete", "secret", "lasting-redoubt-agent-helper"], "").expect("deleted");
+        },
+        &|| editor.kubectl(&["create", "-f", "-"], &secret(CHILD)),
+    );
+    editor.kubectl(&["create", "-f", "-"], &secret("alice")).expect("a Secret for one's own account");
+}
+
+#[test]
+fn editor_cannot_change_the_sidecars_image() {
+    let cluster = cluster();
+    let (_team, editor) = ready_team(&cluster, "guard-image");
+    let image = cluster.image("hostile").expect("an image");
+    let patch = json!({"spec": {"initContainers": [{"name": "egress", "image": image}]}}).to_string();
+    guard_refuses(
+        "redoubt-agent-objects",
+        "are the operator's",
+        "patching the sidecar's image",
+        &|| {},
+        // A dry run goes through admission and does not end the pod under the other half of the test.
+        &|| editor.kubectl(&["patch", "pod", CHILD, "--dry-run=server", "-p", &patch], ""),
+    );
+}
+
+#[test]
+fn editor_cannot_swap_the_policy() {
+    let cluster = cluster();
+    let (team, editor) = ready_team(&cluster, "guard-policy");
+    let patch = json!({"data": {"policy.dsse.json": "{}"}}).to_string();
+    guard_refuses(
+        "redoubt-agent-objects",
+        "are the operator's",
+        "swapping the policy ConfigMap",
+        &|| {},
+        &|| editor.kubectl(&["patch", "configmap", CHILD, "--dry-run=server", "-p", &patch], ""),
+    );
+    // Even swapped it would be of no use: it is not signed. See the sidecar's tests.
+    let own =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own"}, "data": {"a": "b"}});
+    editor.kubectl(&["create", "-f", "-"], &own.to_string()).expect("a ConfigMap of one's own");
+    drop(team);
+}
+
+fn foreign_pod(name: &str, account: &str, image: &str, labels: &serde_json::Value) -> String {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
+        "spec": {"serviceAccountName": account, "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65003, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "main", "image": image, "securityContext": {"allowPrivilegeEscalation": false,
+                "capabilities": {"drop": ["ALL"]}}}]}})
+    .to_string()
+}
+
+#[test]
+fn editor_cannot_run_a_foreign_pod_with_the_agents_account() {
+    let cluster = cluster();
+    let (_team, editor) = ready_team(&cluster, "guard-foreign");
+    let image = cluster.image("hostile").expect("an image");
+    guard_refuses(
+        "redoubt-agent-objects",
+        "spec.serviceAccountName names an agent's account",
+        "running a pod with the agent's account",
+        &|| {
+            editor.kubectl(&["delete", "pod", "foreign", "--now"], "").expect("deleted");
+        },
+        &|| editor.kubectl(&["create", "-f", "-"], &foreign_pod("foreign", CHILD, &image, &json!({}))),
+    );
+    guard_refuses(
+        "redoubt-agent-objects",
+        "label redoubt.dev/agent",
+        "a pod that takes the agent's label, and with it the calls of its Service",
+        &|| {
+            editor.kubectl(&["delete", "pod", "spoof", "--now"], "").expect("deleted");
+        },
+        &|| {
+            let labels = json!({"redoubt.dev/agent": "helper"});
+            editor.kubectl(&["create", "-f", "-"], &foreign_pod("spoof", "alice", &image, &labels))
+        },
+    );
+    editor
+        .kubectl(&["create", "-f", "-"], &foreign_pod("own", "alice", &image, &json!({"app": "own"})))
+        .expect("a pod of one's own");
+}
+
+#[test]
+fn editor_cannot_get_into_the_pod() {
+    let cluster = cluster();
+    let (_team, editor) = ready_team(&cluster, "guard-exec");
+    let message = "nobody gets in to an agent pod";
+    // The image has no shell: what succeeds without the guard is getting in, and the runtime then fails to find it.
+    let gets_in = |outcome: Result<Output, Failed>| match outcome {
+        Err(failed)
+            if failed.stderr.contains("no such file") || failed.stderr.contains("not found in $PATH") =>
+        {
+            Ok(Output { stdout: failed.stdout, stderr: failed.stderr })
+        }
+        other => other,
+    };
+    guard_refuses("redoubt-agent-pod-access", message, "exec", &|| {}, &|| {
+        gets_in(editor.kubectl(&["exec", CHILD, "-c", "egress", "--", "/bin/sh"], ""))
+    });
+    guard_refuses("redoubt-agent-pod-access", message, "an ephemeral container", &|| {}, &|| {
+        let patch = json!({"spec": {"ephemeralContainers": [{"name": "in", "image": "registry.invalid/in:1",
+            "targetContainerName": "egress", "securityContext": {"allowPrivilegeEscalation": false,
+                "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"}}}]}});
+        let arguments =
+            ["patch", "pod", CHILD, "--subresource=ephemeralcontainers", "--dry-run=server", "-p"];
+        editor.kubectl(&[&arguments[..], &[patch.to_string().as_str()]].concat(), "")
+    });
+    guard_refuses(
+        "redoubt-agent-pod-access",
+        message,
+        "the API server's proxy to a port of the pod",
+        &|| {},
+        &|| {
+            let path = format!("/api/v1/namespaces/guard-exec/pods/{CHILD}:8081/proxy/livez");
+            editor.kubectl(&["get", "--raw", &path], "")
+        },
+    );
+    for arguments in [&["attach", CHILD, "-c", "egress"][..], &["port-forward", CHILD, ":8081"][..]] {
+        let refusal = editor.kubectl(arguments, "").expect_err("refused");
+        assert!(refusal.stderr.contains(message), "{refusal}");
+    }
+    editor.kubectl(&["logs", CHILD, "-c", "egress"], "").expect("logs can be read");
+}

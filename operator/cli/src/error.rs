@@ -1,0 +1,82 @@
+//! How a command fails, and what the person can do about it.
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No usable kubeconfig.
+    #[error("cannot use the kubeconfig")]
+    Kubeconfig(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A name that no object can have.
+    #[error("{0:?} is not a name of a Kubernetes object of this kind")]
+    Name(String),
+    /// The API server refused something or did not answer.
+    #[error("cannot {action}")]
+    Cluster {
+        /// What was tried.
+        action: String,
+        /// Why it failed.
+        source: Box<kube::Error>,
+    },
+    /// Nobody in the agent's namespace may call it.
+    #[error("Agent {namespace}/{agent} lists no service account of its namespace in spec.callers")]
+    NoCaller {
+        /// Namespace of the Agent.
+        namespace: String,
+        /// Name of the Agent.
+        agent: String,
+    },
+    /// The API server gave a response without a token.
+    #[error("the API server gave no token for service account {0}")]
+    NoToken(String),
+    /// The agent, its sidecar or the API server answered with an error.
+    #[error("{said}")]
+    Refused {
+        /// HTTP status; 0 where the error came in the middle of the answer.
+        status: u16,
+        /// What the answer says.
+        said: String,
+        /// The agent's name.
+        agent: String,
+    },
+    /// The answer broke off.
+    #[error("the answer broke off")]
+    Cut(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
+    /// The answer is not what an agent answers.
+    #[error("the answer is not that of an agent: {0}")]
+    Protocol(String),
+    /// The person interrupted.
+    #[error("interrupted")]
+    Interrupted,
+    /// The terminal, or what stands in its place.
+    #[error("cannot read or write the terminal")]
+    Terminal(#[source] std::io::Error),
+}
+
+impl Error {
+    /// Exit status of the command.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Name(_) => 2,
+            Self::Interrupted => 130,
+            _ => 1,
+        }
+    }
+
+    /// The way out, where the error does not say it itself.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Kubeconfig(_) => Some("Set KUBECONFIG, or give --kubeconfig and --context.".to_owned()),
+            Self::NoCaller { namespace, agent } => Some(format!(
+                "Add one: kubectl -n {namespace} patch agent {agent} --type=merge -p \
+                 '{{\"spec\":{{\"callers\":[{{\"serviceAccount\":{{\"name\":\"NAME\"}}}}]}}}}' (this replaces the list). \
+                 Or name a caller of its list with --service-account."
+            )),
+            Self::Refused { status: 404 | 502 | 503 | 504, agent, .. } => {
+                Some(format!("Is the agent Ready? kubectl get agent {agent}"))
+            }
+            _ => None,
+        }
+    }
+}
