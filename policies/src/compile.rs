@@ -146,7 +146,7 @@ pub fn check_tool(tool: &Tool) -> Vec<Problem> {
     problems
 }
 
-pub use crate::bind::{check_binding, check_vault};
+pub use crate::bind::{check_binding, check_vault, grants as vault_grants};
 pub use crate::grants::check_egress_policy;
 
 /// A problem from its parts.

@@ -6,8 +6,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use redoubt_crds::condition::Reason;
 use redoubt_crds::{EgressPolicy, IsolationClass, SecretBinding, Status, Tool, VaultConnection};
-use redoubt_policy::bind::grants;
-use redoubt_policy::compile::{Problem, check_binding, check_egress_policy, check_tool, check_vault};
+use redoubt_policy::compile::{Problem, check_binding, check_egress_policy, check_tool, check_vault, vault_grants};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -119,7 +118,7 @@ fn check_grant(
             "Ask the platform team for the name of a VaultConnection, or for this one to be made.",
         ));
     };
-    if grants(connection, labels, &vault.kv2.mount, &vault.kv2.path) {
+    if vault_grants(connection, labels, &vault.kv2.mount, &vault.kv2.path) {
         return None;
     }
     Some(Problem::new(

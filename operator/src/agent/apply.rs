@@ -161,6 +161,9 @@ impl Applier<'_> {
             None => api.get_opt(&wanted.name_any()).await.map_err(failed)?,
         };
         if let Some(found) = &found {
+            if self.precedes(found.meta()) {
+                return Err(ApplyError::Stale(object));
+            }
             if !self.controls(found.meta()) {
                 return Err(ApplyError::Foreign { object });
             }
@@ -203,6 +206,7 @@ impl Applier<'_> {
         {
             return match wanted {
                 None => Ok((PodOutcome::Absent, None)),
+                Some(_) if self.precedes(&observed.metadata) => Ok((PodOutcome::Ending(None), None)),
                 Some(_) => Err(ApplyError::Foreign { object: format!("Pod/{}", observed.name_any()) }),
             };
         }
@@ -290,6 +294,16 @@ impl Applier<'_> {
             owner.controller == Some(true) && Some(&owner.uid) == self.agent.metadata.uid.as_ref()
         })
     }
+
+    /// Whether the child is that of an earlier Agent of the same name: the garbage collector is about to take it.
+    fn precedes(&self, child: &ObjectMeta) -> bool {
+        child.owner_references.iter().flatten().any(|owner| {
+            owner.controller == Some(true)
+                && owner.kind == Agent::kind(&())
+                && Some(&owner.name) == self.agent.metadata.name.as_ref()
+                && Some(&owner.uid) != self.agent.metadata.uid.as_ref()
+        })
+    }
 }
 
 fn failed(object: &str, source: kube::Error) -> ApplyError {
@@ -312,4 +326,24 @@ fn digest<K: Serialize>(object: &K) -> Result<String, kube::Error> {
     let text = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
     let digest = ring::digest::digest(&ring::digest::SHA256, &text);
     Ok(digest.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// As if the API server had taken everything as it was built.
+    pub(crate) fn applied(
+        children: Children<Prepared>,
+        outcome: impl FnOnce(Live<Pod>) -> PodOutcome,
+    ) -> Children<Applied> {
+        let Children { service_account, config_map, network_policy, service, pod } = children;
+        Children {
+            service_account: Live(service_account),
+            config_map: Live(config_map),
+            network_policy: Live(network_policy),
+            service: service.map(Live),
+            pod: outcome(Live(pod.map(|pod| *pod).unwrap_or_default())),
+        }
+    }
 }

@@ -23,6 +23,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
+use redoubt_crds::condition::Reason;
 use redoubt_crds::{Agent, names};
 use redoubt_policy::compile::Problem;
 use serde_json::json;
@@ -160,7 +161,7 @@ fn next_visit(pod: &PodOutcome, now: Timestamp) -> Duration {
 
 fn cannot_build(agent: &Agent, error: &build::BuildError) -> Problem {
     Problem::new(
-        redoubt_crds::condition::Reason::Invalid.as_str(),
+        Reason::Invalid.as_str(),
         format!("Agent/{}", agent.name_any()),
         "spec",
         error.to_string(),
@@ -186,6 +187,11 @@ impl Context {
             }
         }
     }
+}
+
+/// Whether a condition that does not hold is merely on its way, or was wished for.
+fn is_progress(reason: &str) -> bool {
+    matches!(Reason::parse(reason), Some(Reason::Starting | Reason::Replacing | Reason::Suspended))
 }
 
 /// Writes the status if it changed, and events for what is new in it.
@@ -216,7 +222,10 @@ async fn update_status(
         info!(namespace, agent = agent.name_any(), reason = condition.reason, "{note}");
         match (condition.type_.as_str(), condition.status.as_str()) {
             ("Reconciling" | "Stalled", _) | (_, "Unknown") => {}
-            (_, "True") => context.events.normal(agent, &condition.reason, "UpdateStatus", &note).await,
+            // On the way is no cause for a warning.
+            _ if condition.status == "True" || is_progress(&condition.reason) => {
+                context.events.normal(agent, &condition.reason, "UpdateStatus", &note).await;
+            }
             _ => context.events.warning(agent, &condition.reason, "UpdateStatus", &note).await,
         }
     }
