@@ -209,6 +209,7 @@ fn editor_cannot_get_into_the_pod() {
     guard_refuses("redoubt-agent-pod-access", message, "exec", &|| {}, &|| {
         gets_in(editor.kubectl(&["exec", CHILD, "-c", "egress", "--", "/bin/sh"], ""))
     });
+    // The edit role lacks the right to ephemeral containers; the administrator has it, and the guard holds for him too.
     guard_refuses("redoubt-agent-pod-access", message, "an ephemeral container", &|| {}, &|| {
         let patch = json!({"spec": {"ephemeralContainers": [{"name": "in", "image": "registry.invalid/in:1",
             "targetContainerName": "egress", "securityContext": {"allowPrivilegeEscalation": false,

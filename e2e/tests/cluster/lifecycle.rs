@@ -34,7 +34,7 @@ fn missing_references_are_named_and_heal() {
     let cluster = cluster();
     let team = Team::without_agent(&cluster, "life-refs").expect("the team");
     let manifest = team.manifest("3-agent.yaml").expect("the manifest");
-    let documents: Vec<&str> = manifest.split("---\n").filter(|d| d.contains("kind:")).collect();
+    let documents: Vec<&str> = manifest.split("\n---\n").filter(|d| d.contains("kind:")).collect();
     let kind =
         |name: &str| *documents.iter().find(|d| d.contains(&format!("kind: {name}\n"))).expect("a document");
     cluster.apply(kind("Agent")).expect("the agent alone");
