@@ -1,6 +1,12 @@
 //! Brain and hands together on real sockets, with a scripted model on loopback.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what goes wrong in a test's own helpers fails the test"
+)]
 
 mod links;
 mod model;

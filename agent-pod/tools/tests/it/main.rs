@@ -1,6 +1,12 @@
 //! The hands on real sockets, with a policy that was really signed.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what goes wrong in a test's own helpers fails the test"
+)]
 
 mod pod;
 mod upstream;

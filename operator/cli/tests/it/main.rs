@@ -1,6 +1,12 @@
 //! The plugin as a process, against a stand-in for the API server: how it asks, what it prints, how it ends.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what goes wrong in a test's own helpers fails the test"
+)]
 
 #[path = "../../../../agent-pod/tools/tests/it/upstream.rs"]
 mod upstream;
