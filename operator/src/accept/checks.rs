@@ -6,7 +6,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use redoubt_crds::condition::Reason;
 use redoubt_crds::{EgressPolicy, IsolationClass, SecretBinding, Status, Tool, VaultConnection};
-use redoubt_policy::compile::{Problem, check_binding, check_egress_policy, check_tool, check_vault, vault_grants};
+use redoubt_policy::compile::{
+    Problem, check_binding, check_egress_policy, check_tool, check_vault, vault_grants,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
