@@ -179,6 +179,13 @@ impl World {
         self.queues.agents.add(index::touched(&change, agents.iter().map(AsRef::as_ref)));
     }
 
+    /// Whether the namespace is being deleted. Nothing can be made there any more, and all that is there goes.
+    #[must_use]
+    pub fn is_ending(&self, namespace: &str) -> bool {
+        let namespace = self.namespaces.get(&ObjectRef::new(namespace));
+        namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
     /// Waits until every kind has been listed once. Before that nothing may be decided: what is not known looks missing.
     ///
     /// # Errors

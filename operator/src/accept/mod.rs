@@ -84,6 +84,9 @@ async fn visit<K: Checked>(guard: Arc<Guard<K>>, context: Arc<Context>) -> Resul
             return Ok(Action::await_change());
         }
     };
+    if object.namespace().is_some_and(|namespace| context.world.is_ending(&namespace)) {
+        return Ok(Action::await_change());
+    }
     let previous = object.status().cloned().unwrap_or_default();
     let next = next(object, &previous, &object.problems(&context.world), Timestamp::now());
     if next == previous {

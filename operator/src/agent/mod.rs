@@ -90,7 +90,8 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
             return Ok(Action::await_change());
         }
     };
-    if agent.metadata.deletion_timestamp.is_some() {
+    let ending = context.world.is_ending(&agent.namespace().unwrap_or_default());
+    if ending || agent.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
     let now = Timestamp::now();
