@@ -71,7 +71,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, slots: Slo
                 let shared = Arc::clone(&shared);
                 async move { answer(&shared, request).await }
             };
-            serve::http1(stream, &shared, slot, service).await;
+            serve::http1(stream, false, &shared, slot, service).await;
         });
     }
 }

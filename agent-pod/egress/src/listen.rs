@@ -89,7 +89,7 @@ where
         let (shared, slot) = (Arc::clone(&shared), Arc::clone(&for_tunnels));
         async move { answer(&shared, peer, &slot, with_api, request).await }
     };
-    serve::http1(stream, &shared, slot, service).await;
+    serve::http1(stream, true, &shared, slot, service).await;
 }
 
 async fn answer(

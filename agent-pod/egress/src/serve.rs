@@ -136,8 +136,8 @@ impl Drop for Running {
     }
 }
 
-/// Serves HTTP/1.1 with the framing guard in front, until the client, idleness or the drain ends it.
-pub(crate) async fn http1<T, S, F>(stream: T, shared: &Shared, slot: Arc<Slot>, service: S)
+/// Serves HTTP/1.1 with the framing guard in front (and `CONNECT`, where `connect` says so), until the client, idleness or the drain ends it.
+pub(crate) async fn http1<T, S, F>(stream: T, connect: bool, shared: &Shared, slot: Arc<Slot>, service: S)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F,
@@ -157,7 +157,7 @@ where
         .header_read_timeout(shared.limits.idle)
         .max_headers(HEADER_LINES_MAX)
         .max_buf_size(HEAD_MAX + 32 * 1024)
-        .serve_connection(TokioIo::new(Guard::new(stream)), service)
+        .serve_connection(TokioIo::new(Guard::new(stream, connect)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {

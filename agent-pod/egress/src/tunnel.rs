@@ -133,7 +133,8 @@ async fn serve_tunnel(shared: Arc<Shared>, peer: Peer, slot: Arc<Slot>, target: 
     let start = match timeout(HANDSHAKE, hello).await {
         Ok(Ok(start)) => start,
         _ => {
-            return refuse(&shared, peer, &target, "TunnelNotTLS", "the tunnel does not begin with TLS").await;
+            return refuse(&shared, peer, &target, "TunnelNotTLS", "the tunnel does not begin with TLS")
+                .await;
         }
     };
     if !same_name(start.client_hello().server_name(), &target.host) {
@@ -182,7 +183,7 @@ async fn serve_tunnel(shared: Arc<Shared>, peer: Peer, slot: Arc<Slot>, target: 
     if h2 {
         serve::http2(stream, &shared, slot, service).await;
     } else {
-        serve::http1(stream, &shared, slot, service).await;
+        serve::http1(stream, false, &shared, slot, service).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// Longest head of a message, in bytes.
 pub(crate) const HEAD_MAX: usize = 64 * 1024;
-/// Longest first line of a request, in bytes.
+/// Longest first line, in bytes.
 pub(crate) const REQUEST_LINE_MAX: usize = 16 * 1024;
 /// Most header lines of a message.
 pub(crate) const HEADER_LINES_MAX: usize = 100;
@@ -108,9 +108,6 @@ pub(crate) fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Vi
 /// Judges the whole head of a request.
 pub(crate) fn request(head: &[u8]) -> Result<Framing, Violation> {
     let (first, lines) = split(head)?;
-    if first.len() > REQUEST_LINE_MAX {
-        return Err(Violation::LineTooLong);
-    }
     let mut words = first.split(|b| *b == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -171,6 +168,9 @@ fn split(head: &[u8]) -> Result<(&[u8], Vec<&[u8]>), Violation> {
     let mut lines = head.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first = lines.next().unwrap_or_default();
     let lines: Vec<_> = lines.collect();
+    if first.len() > REQUEST_LINE_MAX {
+        return Err(Violation::LineTooLong);
+    }
     if lines.len() > HEADER_LINES_MAX || head.len() > HEAD_MAX {
         return Err(Violation::HeadTooLarge);
     }

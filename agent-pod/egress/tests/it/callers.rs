@@ -22,7 +22,10 @@ fn agent(world: &World) {
                     read.extend_from_slice(&space[..n]);
                 }
                 let text = String::from_utf8(read).unwrap();
-                let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nRedoubt-Refused: no\r\n\r\n{text}", text.len());
+                let reply = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nRedoubt-Refused: no\r\n\r\n{text}",
+                    text.len()
+                );
                 stream.write_all(reply.as_bytes()).await.unwrap();
             });
         }
@@ -49,8 +52,14 @@ async fn callers_show_a_token_of_theirs_for_this_agent() {
         (String::new(), (401, "CallerNotAuthenticated")),
         ("Authorization: Bearer nonsense\r\n".to_owned(), (401, "CallerNotAuthenticated")),
         (format!("Authorization: Basic {good}\r\n"), (401, "CallerNotAuthenticated")),
-        (format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n"), (401, "CallerNotAuthenticated")),
-        (format!("Authorization: Bearer {}\r\n", token("caller", "redoubt.dev/agents/team/other")), (401, "CallerNotAuthenticated")),
+        (
+            format!("Authorization: Bearer {good}\r\nAuthorization: Bearer {good}\r\n"),
+            (401, "CallerNotAuthenticated"),
+        ),
+        (
+            format!("Authorization: Bearer {}\r\n", token("caller", "redoubt.dev/agents/team/other")),
+            (401, "CallerNotAuthenticated"),
+        ),
         (format!("Authorization: Bearer {}\r\n", token("stranger", AUDIENCE)), (403, "CallerNotAllowed")),
     ] {
         let answer = call(&world, "GET", "/v1/models", &headers).await;
@@ -59,12 +68,23 @@ async fn callers_show_a_token_of_theirs_for_this_agent() {
         assert_eq!(answer.header("www-authenticate").is_some(), status == 401);
     }
     for (method, path, expected) in [
-        ("GET", "/v1/models", 200), ("POST", "/v1/chat/completions", 200), ("GET", "/", 404), ("GET", "/v1/chat/completions", 404),
-        ("GET", "/v1/models/../x", 404), ("DELETE", "/v1/models", 404),
+        ("GET", "/v1/models", 200),
+        ("POST", "/v1/chat/completions", 200),
+        ("GET", "/", 404),
+        ("GET", "/v1/chat/completions", 404),
+        ("GET", "/v1/models/../x", 404),
+        ("DELETE", "/v1/models", 404),
     ] {
-        assert_eq!(call(&world, method, path, &format!("Authorization: Bearer {good}\r\n")).await.status, expected, "{method} {path}");
+        assert_eq!(
+            call(&world, method, path, &format!("Authorization: Bearer {good}\r\n")).await.status,
+            expected,
+            "{method} {path}"
+        );
     }
-    world.audit.record(|it| it["event"] == "inbound" && it["caller"] == "system:serviceaccount:team:caller").await;
+    world
+        .audit
+        .record(|it| it["event"] == "inbound" && it["caller"] == "system:serviceaccount:team:caller")
+        .await;
     world.audit.record(|it| it["event"] == "inbound" && it["reason"] == "CallerNotAuthenticated").await;
     assert!(!world.audit.text().contains(&good));
 }
@@ -80,15 +100,26 @@ async fn the_agent_learns_who_calls_and_sees_no_token() {
     let answer = call(&world, "GET", "/v1/models?q=1", &headers).await;
     let arrived = answer.text().to_lowercase();
     assert!(arrived.starts_with("get /v1/models http/1.1\r\n"), "{arrived}");
-    assert!(!arrived.contains(&good.to_lowercase()) && !arrived.contains("authorization") && !arrived.contains("cookie"));
+    assert!(
+        !arrived.contains(&good.to_lowercase())
+            && !arrived.contains("authorization")
+            && !arrived.contains("cookie")
+    );
     assert_eq!(arrived.matches("redoubt-caller:").count(), 1);
-    assert!(arrived.contains("redoubt-caller: system:serviceaccount:team:caller\r\n") && arrived.contains("x-kept: 1\r\n"));
+    assert!(
+        arrived.contains("redoubt-caller: system:serviceaccount:team:caller\r\n")
+            && arrived.contains("x-kept: 1\r\n")
+    );
     assert_eq!(answer.header("redoubt-refused"), None);
 }
 
 #[tokio::test]
 async fn without_callers_nobody_calls() {
-    let world = World::with(Setup { policy: Box::new(|policy| policy["inbound"]["callers"] = Value::Array(Vec::new())), ..Setup::default() }).await;
+    let world = World::with(Setup {
+        policy: Box::new(|policy| policy["inbound"]["callers"] = Value::Array(Vec::new())),
+        ..Setup::default()
+    })
+    .await;
     agent(&world);
     let good = world.issuer.token("caller", AUDIENCE);
     let answer = call(&world, "GET", "/v1/models", &format!("Authorization: Bearer {good}\r\n")).await;
@@ -101,11 +132,17 @@ async fn an_agent_that_is_not_there_or_not_verified() {
     let world = World::with(Setup { verified: false, ..Setup::default() }).await;
     let headers = format!("Authorization: Bearer {}\r\n", world.issuer.token("caller", AUDIENCE));
     agent(&world);
-    assert_eq!(call(&world, "GET", "/v1/models", &headers).await.refusal(), (503, "AgentUnavailable".to_owned()));
+    assert_eq!(
+        call(&world, "GET", "/v1/models", &headers).await.refusal(),
+        (503, "AgentUnavailable".to_owned())
+    );
     world.verify().await;
     assert_eq!(call(&world, "GET", "/v1/models", &headers).await.status, 200);
     std::fs::remove_file(world.dir.join("agent.sock")).unwrap();
-    assert_eq!(call(&world, "GET", "/v1/models", &headers).await.refusal(), (503, "AgentUnavailable".to_owned()));
+    assert_eq!(
+        call(&world, "GET", "/v1/models", &headers).await.refusal(),
+        (503, "AgentUnavailable".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -123,12 +160,17 @@ async fn events_reach_the_caller_as_they_come() {
     let stream = TcpStream::connect(world.inbound).await.unwrap();
     let mut tls = tls_over(stream, &world.ca_pem().await, NAME, &[b"http/1.1"]).await.unwrap();
     let token = world.issuer.token("caller", AUDIENCE);
-    let text = format!("POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 2\r\n\r\n{{}}");
+    let text = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
     tls.write_all(text.as_bytes()).await.unwrap();
     let mut read = Vec::new();
     while !read.ends_with(b"data: 1\n\n\r\n") {
         let mut space = [0; 1024];
-        let n = tokio::time::timeout(std::time::Duration::from_secs(10), tls.read(&mut space)).await.expect("held back").unwrap();
+        let n = tokio::time::timeout(std::time::Duration::from_secs(10), tls.read(&mut space))
+            .await
+            .expect("held back")
+            .unwrap();
         assert!(n > 0);
         read.extend_from_slice(&space[..n]);
     }

@@ -38,7 +38,9 @@ async fn other_requests_do_not() {
     ports.insert((to("api.test").0, 8443), to("api.test").1);
     ports.insert((to("api.test").0, 80), world.plain.address);
     drop(ports);
-    for url in ["https://keyed.test/out", "https://free.test/", "https://api.test:8443/v1/x", "http://api.test/v1/x"] {
+    for url in
+        ["https://keyed.test/out", "https://free.test/", "https://api.test:8443/v1/x", "http://api.test/v1/x"]
+    {
         assert_eq!(world.get(url).await.status, 200, "{url}");
     }
     for seen in [world.api.seen(), world.free.seen(), world.plain.seen()].concat() {
@@ -55,8 +57,14 @@ async fn other_requests_do_not() {
 async fn the_agents_own_credentials_are_refused_on_bound_hosts_only() {
     let world = World::new().await;
     for header in [
-        "Authorization: Bearer mine", "authorization: Basic eDp5", "X-Api-Key: mine", "X-Goog-Api-Key: mine", "Api-Key: mine",
-        "Cookie: session=mine", "X-Auth-Token: mine", "Proxy-Authorization: Basic eDp5",
+        "Authorization: Bearer mine",
+        "authorization: Basic eDp5",
+        "X-Api-Key: mine",
+        "X-Goog-Api-Key: mine",
+        "Api-Key: mine",
+        "Cookie: session=mine",
+        "X-Auth-Token: mine",
+        "Proxy-Authorization: Basic eDp5",
     ] {
         let header = format!("{header}\r\n");
         let bound = world.refusal("GET", "https://api.test/v1/x", &header, "").await;
@@ -64,15 +72,26 @@ async fn the_agents_own_credentials_are_refused_on_bound_hosts_only() {
         assert_eq!(world.refusal("GET", "https://free.test/", &header, "").await.0, 200, "{header}");
     }
     let slot = "X-Service-Key: mine\r\n";
-    assert_eq!(world.refusal("GET", "https://keyed.test/out", slot, "").await, (403, "CredentialHeader".to_owned()));
+    assert_eq!(
+        world.refusal("GET", "https://keyed.test/out", slot, "").await,
+        (403, "CredentialHeader".to_owned())
+    );
     assert_eq!(world.refusal("GET", "https://api.test/v1/x", slot, "").await.0, 200);
     for parameter in ["api_key", "access_token", "key", "API_KEY", "access%5ftoken"] {
         let url = |host: &str| format!("https://{host}/v1/x?a=b&{parameter}=mine");
-        assert_eq!(world.refusal("GET", &url("api.test"), "", "").await, (403, "CredentialParameter".to_owned()), "{parameter}");
+        assert_eq!(
+            world.refusal("GET", &url("api.test"), "", "").await,
+            (403, "CredentialParameter".to_owned()),
+            "{parameter}"
+        );
         assert_eq!(world.refusal("GET", &url("free.test"), "", "").await.0, 200, "{parameter}");
     }
-    assert_eq!(world.refusal("GET", "https://api.test/v1/x?keyword=1", "Idempotency-Key: 1\r\n", "").await.0, 200);
-    let object = &world.request("GET", "https://api.test/v1/x", "Cookie: a=b\r\n", "").await.json()["error"]["object"];
+    assert_eq!(
+        world.refusal("GET", "https://api.test/v1/x?keyword=1", "Idempotency-Key: 1\r\n", "").await.0,
+        200
+    );
+    let object =
+        &world.request("GET", "https://api.test/v1/x", "Cookie: a=b\r\n", "").await.json()["error"]["object"];
     assert_eq!(object, "SecretBinding/echo");
 }
 
@@ -112,7 +131,8 @@ async fn a_credential_in_a_body_is_found_at_every_border_of_chunks() {
     let world = World::new().await;
     for at in 1..SECRET.len() {
         let (one, two) = SECRET.split_at(at);
-        let body = format!("{:x}\r\nnote {one}\r\n{:x}\r\n{two} end\r\n0\r\n\r\n", one.len() + 5, two.len() + 4);
+        let body =
+            format!("{:x}\r\nnote {one}\r\n{:x}\r\n{two} end\r\n0\r\n\r\n", one.len() + 5, two.len() + 4);
         let head = "POST https://free.test/ HTTP/1.1\r\nHost: free.test\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
         let answer = world.send(&format!("{head}{body}")).await;
         assert_eq!(answer.refusal(), (403, "CredentialInRequest".to_owned()), "split at {at}");
@@ -141,7 +161,10 @@ async fn a_binding_that_the_policy_adds_is_not_used_before_it_was_read() {
     let (status, _) = world.refusal("GET", "https://api.test/v1/x", "", "").await;
     assert_eq!((status, world.api.seen().len()), (503, before));
     // The value that was read before is still looked for.
-    assert_eq!(world.refusal("GET", &format!("https://free.test/{SECRET}"), "", "").await.1, "CredentialInRequest");
+    assert_eq!(
+        world.refusal("GET", &format!("https://free.test/{SECRET}"), "", "").await.1,
+        "CredentialInRequest"
+    );
     world.vault_values.lock().unwrap().insert("absent".to_owned(), "a-new-Value-9876543210".to_owned());
     world.mount(201, |policy| policy["bindings"][0]["path"] = "absent".into());
     for _ in 0..200 {
@@ -152,5 +175,8 @@ async fn a_binding_that_the_policy_adds_is_not_used_before_it_was_read() {
     }
     let seen = world.api.seen();
     assert_eq!(seen.last().unwrap().header("authorization"), Some("Bearer a-new-Value-9876543210"));
-    assert_eq!(world.refusal("GET", &format!("https://free.test/{SECRET}"), "", "").await.1, "CredentialInRequest");
+    assert_eq!(
+        world.refusal("GET", &format!("https://free.test/{SECRET}"), "", "").await.1,
+        "CredentialInRequest"
+    );
 }

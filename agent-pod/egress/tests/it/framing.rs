@@ -13,8 +13,14 @@ async fn only_one_reading_passes() {
     for (lines, expected) in [
         ("Content-Length: 5\r\n\r\nabcde", (200, "-")),
         ("Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n", (200, "-")),
-        ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n", (400, "RequestMalformed")),
-        ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nabcde\r\n0\r\n\r\n", (400, "RequestMalformed")),
+        (
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+            (400, "RequestMalformed"),
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+            (400, "RequestMalformed"),
+        ),
         ("Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcde", (400, "RequestMalformed")),
         ("Content-Length: 5, 5\r\n\r\nabcde", (400, "RequestMalformed")),
         ("Content-Length: +5\r\n\r\nabcde", (400, "RequestMalformed")),
@@ -41,7 +47,9 @@ async fn only_one_reading_passes() {
 async fn sizes_of_heads() {
     let world = World::new().await;
     let ask = |path: &str, headers: &str| {
-        format!("GET https://free.test/{path} HTTP/1.1\r\nHost: free.test\r\nConnection: close\r\n{headers}\r\n")
+        format!(
+            "GET https://free.test/{path} HTTP/1.1\r\nHost: free.test\r\nConnection: close\r\n{headers}\r\n"
+        )
     };
     for (text, expected) in [
         (ask(&"a".repeat(4000), ""), 200),
@@ -63,7 +71,10 @@ async fn a_pipelined_request_is_judged_on_its_own() {
     let first = parse(&bytes, false).unwrap();
     let second = parse(&first.rest, false).unwrap();
     let third = parse(&second.rest, false).unwrap();
-    assert_eq!((first.status, second.refusal(), third.status), (200, (403, "PathNotAllowed".to_owned()), 200));
+    assert_eq!(
+        (first.status, second.refusal(), third.status),
+        (200, (403, "PathNotAllowed".to_owned()), 200)
+    );
     assert_eq!((world.api.seen().len(), world.free.seen().len()), (1, 1));
 }
 
@@ -89,12 +100,15 @@ async fn old_http_has_no_chunks() {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_frees_its_place() {
-    let world = World::with(Setup { timeout: 1, ..Setup::default() }).await;
+    let world = World::with(Setup { timeout: 1, response_timeout: Some(15), ..Setup::default() }).await;
     let mut stream = world.connect().await;
     let head = "POST https://free.test/ HTTP/1.1\r\nHost: free.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut read = Vec::new();
-    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut read)).await.expect("the place was not freed").unwrap();
+    tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut read))
+        .await
+        .expect("the place was not freed")
+        .unwrap();
     let answer = parse(&read, false).unwrap();
     assert_eq!(answer.refusal(), (408, "RequestTimeout".to_owned()));
 }

@@ -36,12 +36,29 @@ async fn a_bad_policy_or_vault_is_a_start_that_is_refused_with_a_reason() {
         assert!(!refusal.help.is_empty() && !refusal.message.contains(SECRET));
     };
     let with = |policy: fn(&mut serde_json::Value)| Setup { policy: Box::new(policy), ..Setup::default() };
-    check(with(|policy| policy["agent"]["uid"] = "other".into()), "PolicyRefused", "ConfigMap/redoubt-agent-helper").await;
-    check(with(|policy| policy["epoch"] = 99.into()), "PolicyRefused", "ConfigMap/redoubt-agent-helper").await;
-    check(with(|policy| policy["bindings"][0]["path"] = "absent".into()), "VaultPathNotFound", "SecretBinding/echo").await;
-    check(with(|policy| policy["vaults"][0]["address"] = "https://127.0.0.1:1".into()), "VaultUnavailable", "VaultConnection/main").await;
+    check(
+        with(|policy| policy["agent"]["uid"] = "other".into()),
+        "PolicyRefused",
+        "ConfigMap/redoubt-agent-helper",
+    )
+    .await;
+    check(with(|policy| policy["epoch"] = 99.into()), "PolicyRefused", "ConfigMap/redoubt-agent-helper")
+        .await;
+    check(
+        with(|policy| policy["bindings"][0]["path"] = "absent".into()),
+        "VaultPathNotFound",
+        "SecretBinding/echo",
+    )
+    .await;
+    check(
+        with(|policy| policy["vaults"][0]["address"] = "https://127.0.0.1:1".into()),
+        "VaultUnavailable",
+        "VaultConnection/main",
+    )
+    .await;
     let mut foreign = Setup::default();
-    let key = redoubt_policy::SigningKey::from_pkcs8(&redoubt_policy::SigningKey::generate().unwrap()).unwrap();
+    let key =
+        redoubt_policy::SigningKey::from_pkcs8(&redoubt_policy::SigningKey::generate().unwrap()).unwrap();
     foreign.extra = vec!["--policy-key".to_owned(), key.public().to_string()];
     drop(foreign);
 }
@@ -51,7 +68,9 @@ async fn a_newer_policy_takes_over_and_a_bad_one_does_not() {
     let world = World::new().await;
     assert_eq!(world.get("https://free.test/").await.status, 200);
     // A stream that the newer policy does not allow ends; what it allows goes on.
-    world.free.answer(|_| vec![Step::Write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".to_vec()), Step::Hang]);
+    world.free.answer(|_| {
+        vec![Step::Write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc".to_vec()), Step::Hang]
+    });
     let mut open = world.connect().await;
     open.write_all(b"GET https://free.test/ HTTP/1.1\r\nHost: free.test\r\n\r\n").await.unwrap();
     for bad in ["{}", "not JSON"] {
@@ -100,7 +119,11 @@ async fn requests_may_finish_when_it_ends_and_the_log_is_whole() {
 
 #[tokio::test]
 async fn connections_are_bounded_for_each_kind() {
-    let world = World::with(Setup { extra: vec!["--max-connections".to_owned(), "4".to_owned()], ..Setup::default() }).await;
+    let world = World::with(Setup {
+        extra: vec!["--max-connections".to_owned(), "4".to_owned()],
+        ..Setup::default()
+    })
+    .await;
     let mut held = Vec::new();
     for _ in 0..4 {
         held.push(world.connect().await);

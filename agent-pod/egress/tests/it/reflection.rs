@@ -55,7 +55,8 @@ async fn split_at_every_byte_over_chunks_and_records() {
         assert_eq!(answer.text(), masked(&format!("data: {SECRET} tail\n\n")), "split at {at}");
     }
     let whole = format!("x{SECRET}y");
-    let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Echo: {SECRET}\r\n\r\n{whole}", whole.len());
+    let reply =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Echo: {SECRET}\r\n\r\n{whole}", whole.len());
     world.api.answer(move |_| vec![Step::Bytewise(reply.clone().into_bytes())]);
     let answer = world.get("https://api.test/v1/x").await;
     assert_eq!((answer.text(), answer.head.contains(SECRET)), (masked(&whole), false));
@@ -69,14 +70,20 @@ async fn compressed_or_in_parts_is_refused_on_bound_hosts() {
     for reply in [gzip, part] {
         world.api.answer_raw(reply);
         world.free.answer_raw(reply);
-        assert_eq!(world.refusal("GET", "https://api.test/v1/x", "", "").await, (502, "ResponseUnreadable".to_owned()));
+        assert_eq!(
+            world.refusal("GET", "https://api.test/v1/x", "", "").await,
+            (502, "ResponseUnreadable".to_owned())
+        );
         assert_eq!(world.get("https://free.test/").await.text(), "xyz");
     }
     world.api.answer(|_| ok("plain"));
     let headers = "Accept-Encoding: gzip\r\nRange: bytes=0-2\r\nIf-Range: x\r\n";
     assert_eq!(world.request("GET", "https://api.test/v1/x", headers, "").await.text(), "plain");
     let seen = world.api.seen().pop().unwrap();
-    assert_eq!((seen.header("accept-encoding"), seen.header("range"), seen.header("if-range")), (Some("identity"), None, None));
+    assert_eq!(
+        (seen.header("accept-encoding"), seen.header("range"), seen.header("if-range")),
+        (Some("identity"), None, None)
+    );
     world.free.answer(|_| ok("plain"));
     world.request("GET", "https://free.test/", headers, "").await;
     assert_eq!(world.free.seen().pop().unwrap().header("range"), Some("bytes=0-2"));
@@ -92,7 +99,9 @@ async fn what_holds_no_credential_is_not_touched() {
     })
     .take(3 << 20)
     .collect();
-    let reply = [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes(), body.clone()].concat();
+    let reply =
+        [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes(), body.clone()]
+            .concat();
     world.api.answer(move |_| vec![Step::Write(reply.clone())]);
     assert!(world.get("https://api.test/v1/x").await.body == body);
     assert!(!world.audit.text().contains("redaction"));
@@ -104,7 +113,10 @@ async fn events_are_not_held_back() {
     let world = World::new().await;
     world.api.answer(|_| {
         vec![
-            Step::Write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()),
+            Step::Write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    .to_vec(),
+            ),
             Step::Write(b"9\r\ndata: 1\n\n\r\n".to_vec()),
             Step::Hang,
         ]
@@ -114,7 +126,10 @@ async fn events_are_not_held_back() {
     let mut read = Vec::new();
     while !read.ends_with(b"data: 1\n\n\r\n") {
         let mut space = [0; 1024];
-        let n = tokio::time::timeout(std::time::Duration::from_secs(10), stream.read(&mut space)).await.expect("held back").unwrap();
+        let n = tokio::time::timeout(std::time::Duration::from_secs(10), stream.read(&mut space))
+            .await
+            .expect("held back")
+            .unwrap();
         assert!(n > 0);
         read.extend_from_slice(&space[..n]);
     }

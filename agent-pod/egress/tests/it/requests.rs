@@ -10,7 +10,13 @@ async fn check(world: &World, method: &str, url: &str, headers: &str, expected: 
 #[tokio::test]
 async fn what_the_policy_allows_goes_out_and_nothing_else() {
     let world = World::new().await;
-    for url in ["https://free.test/", "https://FREE.test./x?y=z", "https://a.wild.test/", "http://plain.test/a", "https://10.0.0.2/"] {
+    for url in [
+        "https://free.test/",
+        "https://FREE.test./x?y=z",
+        "https://a.wild.test/",
+        "http://plain.test/a",
+        "https://10.0.0.2/",
+    ] {
         check(&world, "GET", url, "", (200, "-")).await;
     }
     let allowed = (world.free.seen().len(), world.plain.seen().len());
@@ -54,12 +60,19 @@ async fn a_refusal_names_object_field_and_way_out_and_is_recorded() {
     assert!(!error["help"].as_str().unwrap().is_empty());
     let record = world.audit.record(|it| it["event"] == "request" && it["method"] == "DELETE").await;
     for (field, expected) in [
-        ("decision", "refuse"), ("reason", "MethodNotAllowed"), ("host", "free.test"), ("path", "/x"), ("source", "Agent"),
+        ("decision", "refuse"),
+        ("reason", "MethodNotAllowed"),
+        ("host", "free.test"),
+        ("path", "/x"),
+        ("source", "Agent"),
         ("scheme", "https"),
     ] {
         assert_eq!(record[field], expected, "{record}");
     }
-    assert_eq!((record["port"].as_u64(), record["status"].as_u64(), record["epoch"].as_u64()), (Some(443), Some(403), Some(100)));
+    assert_eq!(
+        (record["port"].as_u64(), record["status"].as_u64(), record["epoch"].as_u64()),
+        (Some(443), Some(403), Some(100))
+    );
     assert_eq!(world.audit.text().matches("DELETE").count(), 1);
 }
 
@@ -113,13 +126,24 @@ async fn addresses_are_judged_and_pinned() {
     }
     assert!(world.names.dialled.lock().unwrap().is_empty());
     // One bad address among good ones spoils them all.
-    world.names.addresses.lock().unwrap().insert("free.test".to_owned(), vec![ip("10.0.0.2"), ip("127.0.0.1")]);
-    assert_eq!(world.refusal("GET", "https://free.test/", "", "").await, (403, "AddressForbidden".to_owned()));
+    world
+        .names
+        .addresses
+        .lock()
+        .unwrap()
+        .insert("free.test".to_owned(), vec![ip("10.0.0.2"), ip("127.0.0.1")]);
+    assert_eq!(
+        world.refusal("GET", "https://free.test/", "", "").await,
+        (403, "AddressForbidden".to_owned())
+    );
     world.names.addresses.lock().unwrap().insert("free.test".to_owned(), vec![ip("10.0.0.2")]);
     assert_eq!(world.get("https://free.test/").await.status, 200);
     // A name that goes elsewhere in the meantime is judged again, and the kept connection is not used for it.
     world.names.addresses.lock().unwrap().insert("free.test".to_owned(), vec![ip("127.0.0.1")]);
-    assert_eq!(world.refusal("GET", "https://free.test/", "", "").await, (403, "AddressForbidden".to_owned()));
+    assert_eq!(
+        world.refusal("GET", "https://free.test/", "", "").await,
+        (403, "AddressForbidden".to_owned())
+    );
     assert_eq!(*world.names.dialled.lock().unwrap(), [(ip("10.0.0.2"), 443)]);
     for literal in ["169.254.169.254", "127.0.0.1", "[::1]"] {
         assert_eq!(world.refusal("GET", &format!("https://{literal}/"), "", "").await.0, 403, "{literal}");
@@ -187,11 +211,22 @@ async fn headers_of_the_connection_and_our_own_stay_here() {
     let headers = "X-Gone: 1\r\nX-Kept: 1\r\nKeep-Alive: 5\r\nProxy-Connection: close\r\nTE: trailers\r\nProxy-Authorization: Basic eDp5\r\nRedoubt-Caller: me\r\nConnection: X-Gone\r\n";
     let answer = world.request("GET", "https://free.test/", headers, "").await;
     let seen = &world.free.seen()[0];
-    for name in ["x-gone", "keep-alive", "proxy-connection", "te", "proxy-authorization", "redoubt-caller", "connection"] {
+    for name in [
+        "x-gone",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "proxy-authorization",
+        "redoubt-caller",
+        "connection",
+    ] {
         assert_eq!(seen.header(name), None, "{name}");
     }
     assert_eq!((seen.header("x-kept"), seen.header("host")), (Some("1"), Some("free.test")));
-    assert_eq!((answer.header("redoubt-refused"), answer.header("alt-svc"), answer.header("keep-alive")), (None, None, None));
+    assert_eq!(
+        (answer.header("redoubt-refused"), answer.header("alt-svc"), answer.header("keep-alive")),
+        (None, None, None)
+    );
     assert_eq!(answer.header("x-kept"), Some("1"));
 }
 
@@ -201,14 +236,22 @@ async fn tools_act_for_the_tool_that_they_name() {
     check(&world, "GET", "https://tools-only.test/", "Redoubt-Tool: weather\r\n", (200, "-")).await;
     check(&world, "GET", "https://tools-only.test/", "", (403, "ToolMissing")).await;
     check(&world, "GET", "https://tools-only.test/", "Redoubt-Tool: other\r\n", (403, "ToolUnknown")).await;
-    check(&world, "GET", "https://tools-only.test/", "Redoubt-Tool: weather\r\nRedoubt-Tool: other\r\n", (400, "ToolMalformed")).await;
+    check(
+        &world,
+        "GET",
+        "https://tools-only.test/",
+        "Redoubt-Tool: weather\r\nRedoubt-Tool: other\r\n",
+        (400, "ToolMalformed"),
+    )
+    .await;
     check(&world, "GET", "https://free.test/", "Redoubt-Tool: weather\r\n", (403, "NotDeclared")).await;
     assert_eq!(world.api.seen().len(), 1);
     assert_eq!(world.api.seen()[0].header("redoubt-tool"), None);
     // A host with a binding that is not for this tool: no credential.
     check(&world, "GET", "https://api.test/v1/x", "Redoubt-Tool: weather\r\n", (200, "-")).await;
     assert_eq!(world.api.seen()[1].header("authorization"), None);
-    let call = serde_json::json!({"tool": "weather", "function": "now", "callId": "1", "outcome": "ok\r\nfake"});
+    let call =
+        serde_json::json!({"tool": "weather", "function": "now", "callId": "1", "outcome": "ok\r\nfake"});
     assert_eq!(world.post_local("/v1/audit/tool-call", &call).await.status, 200);
     world.audit.record(|it| it["event"] == "tool-call" && it["tool"] == "weather").await;
 }
@@ -220,7 +263,10 @@ async fn nothing_goes_out_before_the_jail_has_proven_itself() {
     let call = serde_json::json!({"tool": "weather", "function": "now", "callId": "1", "outcome": "ok"});
     assert_eq!(world.post_local("/v1/audit/tool-call", &call).await.refusal(), (403, "NotTools".to_owned()));
     let forged = serde_json::json!({"nonce": "guess", "passed": true, "checks": [{"name": "x", "passed": true, "detail": ""}]});
-    assert_eq!(world.post_local("/v1/jail/verdict", &forged).await.refusal(), (403, "NonceUnknown".to_owned()));
+    assert_eq!(
+        world.post_local("/v1/jail/verdict", &forged).await.refusal(),
+        (403, "NonceUnknown".to_owned())
+    );
     check(&world, "GET", "https://free.test/", "", (403, "NotVerified")).await;
     assert!(world.free.seen().is_empty());
     world.verify().await;

@@ -12,7 +12,10 @@ use crate::support::{SECRET, Setup, World, exchange, parse, tls_over};
 
 async fn open(world: &World, authority: &str) -> (u16, String, UnixStream) {
     let mut stream = world.connect().await;
-    stream.write_all(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes()).await.unwrap();
+    stream
+        .write_all(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut read = Vec::new();
     while !read.windows(4).any(|it| it == b"\r\n\r\n") {
         let mut byte = [0];
@@ -20,7 +23,8 @@ async fn open(world: &World, authority: &str) -> (u16, String, UnixStream) {
         read.push(byte[0]);
     }
     let head = String::from_utf8(read).unwrap();
-    let reason = head.lines().find_map(|line| line.strip_prefix("redoubt-refused: ")).unwrap_or("-").to_owned();
+    let reason =
+        head.lines().find_map(|line| line.strip_prefix("redoubt-refused: ")).unwrap_or("-").to_owned();
     (head[9..12].parse().unwrap(), reason, stream)
 }
 
@@ -54,7 +58,9 @@ async fn only_declared_destinations_are_connected_to() {
 #[tokio::test]
 async fn each_request_inside_is_judged_and_injected() {
     let world = World::new().await;
-    let ask = |path: &str, headers: &str| format!("GET {path} HTTP/1.1\r\nHost: api.test\r\n{headers}Connection: close\r\n\r\n");
+    let ask = |path: &str, headers: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: api.test\r\n{headers}Connection: close\r\n\r\n")
+    };
     world.api.answer(|_| crate::support::ok(&format!("echo {SECRET}")));
     let answer = inside(&world, "api.test:443", "api.test", &ask("/v1/x", "")).await.unwrap();
     assert_eq!((answer.status, answer.text()), (200, format!("echo {}", "*".repeat(SECRET.len()))));
@@ -79,6 +85,9 @@ async fn each_request_inside_is_judged_and_injected() {
     let smuggled = "POST /v1/x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let answer = inside(&world, "api.test:443", "api.test", smuggled).await.unwrap();
     assert_eq!(answer.refusal(), (400, "RequestMalformed".to_owned()));
+    let nested = "CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\nGET /v1/x HTTP/1.1\r\nHost: api.test\r\n\r\n";
+    let answer = inside(&world, "api.test:443", "api.test", nested).await.unwrap();
+    assert_eq!((answer.refusal(), answer.rest.len()), ((400, "RequestMalformed".to_owned()), 0));
     assert_eq!((world.api.seen().len(), world.free.seen().len()), (1, 0));
 }
 
@@ -130,18 +139,26 @@ async fn http2_inside() {
             request = request.header("host", host);
         }
         let answer = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
-        let reason = answer.headers().get("redoubt-refused").map_or("-", |it| it.to_str().unwrap()).to_owned();
+        let reason =
+            answer.headers().get("redoubt-refused").map_or("-", |it| it.to_str().unwrap()).to_owned();
         assert_eq!((answer.status().as_u16(), reason.as_str()), expected, "{url} {host:?}");
         answer.into_body().collect().await.unwrap();
     }
     let seen = world.api.seen();
     assert_eq!(seen.len(), 2);
-    assert_eq!((seen[0].header("host"), seen[0].header("authorization")), (Some("api.test"), Some(&*format!("Bearer {SECRET}"))));
+    assert_eq!(
+        (seen[0].header("host"), seen[0].header("authorization")),
+        (Some("api.test"), Some(&*format!("Bearer {SECRET}")))
+    );
 }
 
 #[tokio::test]
 async fn the_proxy_port_counts_as_the_agent() {
-    let world = World::with(Setup { extra: vec!["--proxy".to_owned(), "127.0.0.1:0".to_owned()], ..Setup::default() }).await;
+    let world = World::with(Setup {
+        extra: vec!["--proxy".to_owned(), "127.0.0.1:0".to_owned()],
+        ..Setup::default()
+    })
+    .await;
     let ask = |text: &'static str| {
         let proxy = world.proxy.unwrap();
         async move {

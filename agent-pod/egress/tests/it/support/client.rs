@@ -94,7 +94,8 @@ pub(crate) async fn exchange<T: AsyncRead + AsyncWrite + Unpin>(stream: &mut T, 
     let _refused_early = stream.write_all(bytes).await;
     let _flushed = stream.flush().await;
     let mut read = Vec::new();
-    let _reset = timeout(Duration::from_secs(30), stream.read_to_end(&mut read)).await.expect("the sidecar hung");
+    let _reset =
+        timeout(Duration::from_secs(30), stream.read_to_end(&mut read)).await.expect("the sidecar hung");
     read
 }
 
@@ -131,14 +132,19 @@ impl World {
     /// The same for one answer.
     pub(crate) async fn send(&self, text: &str) -> Answer {
         let bytes = self.raw(text.as_bytes()).await;
-        parse(&bytes, false).unwrap_or_else(|| panic!("no answer to {text:?}: {:?}", String::from_utf8_lossy(&bytes)))
+        parse(&bytes, false)
+            .unwrap_or_else(|| panic!("no answer to {text:?}: {:?}", String::from_utf8_lossy(&bytes)))
     }
 
     /// A request with these header lines (each with its line end) and body.
     pub(crate) async fn request(&self, method: &str, url: &str, headers: &str, body: &str) -> Answer {
         let host = url.split('/').nth(2).unwrap();
-        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-        self.send(&format!("{method} {url} HTTP/1.1\r\nHost: {host}\r\n{length}{headers}Connection: close\r\n\r\n{body}")).await
+        let length =
+            if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        self.send(&format!(
+            "{method} {url} HTTP/1.1\r\nHost: {host}\r\n{length}{headers}Connection: close\r\n\r\n{body}"
+        ))
+        .await
     }
 
     pub(crate) async fn get(&self, url: &str) -> Answer {

@@ -37,8 +37,13 @@ pub(crate) struct Seen {
 
 impl Seen {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let own = |line: &'_ str| line.split_once(':').filter(|(it, _)| it.eq_ignore_ascii_case(name)).is_some();
-        self.head.lines().find(|line| own(line)).and_then(|line| line.split_once(':')).map(|(_, value)| value.trim())
+        let own =
+            |line: &'_ str| line.split_once(':').filter(|(it, _)| it.eq_ignore_ascii_case(name)).is_some();
+        self.head
+            .lines()
+            .find(|line| own(line))
+            .and_then(|line| line.split_once(':'))
+            .map(|(_, value)| value.trim())
     }
 }
 
@@ -179,16 +184,25 @@ async fn read<T: AsyncRead + Unpin>(stream: &mut T, buffer: &mut Vec<u8>) -> Opt
 }
 
 /// A Vault with these values under `secret/PATH`, key `token`.
-pub(crate) fn vault(values: Arc<Mutex<HashMap<String, String>>>) -> impl Fn(&Seen) -> Vec<Step> + Send + Sync {
+pub(crate) fn vault(
+    values: Arc<Mutex<HashMap<String, String>>>,
+) -> impl Fn(&Seen) -> Vec<Step> + Send + Sync {
     move |seen| {
         let path = seen.head.split(' ').nth(1).unwrap_or_default();
         if path == "/v1/auth/kubernetes/login" {
-            return ok(&json!({"auth": {"client_token": "hvs.double", "lease_duration": 3600, "renewable": true}}).to_string());
+            return ok(
+                &json!({"auth": {"client_token": "hvs.double", "lease_duration": 3600, "renewable": true}})
+                    .to_string(),
+            );
         }
         match path.strip_prefix("/v1/secret/data/").and_then(|it| values.lock().unwrap().get(it).cloned()) {
-            Some(value) => ok(&json!({"data": {"data": {"token": value}, "metadata": {"version": 1}}}).to_string()),
+            Some(value) => {
+                ok(&json!({"data": {"data": {"token": value}, "metadata": {"version": 1}}}).to_string())
+            }
             None if path.starts_with("/v1/auth/token/") => ok("{}"),
-            None => vec![Step::Write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 13\r\n\r\n{\"errors\":[]}".to_vec())],
+            None => vec![Step::Write(
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 13\r\n\r\n{\"errors\":[]}".to_vec(),
+            )],
         }
     }
 }

@@ -32,7 +32,11 @@ impl TestCa {
         self.server_with(hosts, |_| {})
     }
 
-    pub(crate) fn server_with(&self, hosts: &[&str], change: impl Fn(&mut CertificateParams)) -> Arc<ServerConfig> {
+    pub(crate) fn server_with(
+        &self,
+        hosts: &[&str],
+        change: impl Fn(&mut CertificateParams),
+    ) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = hosts.iter().map(|it| (*it).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -58,7 +62,8 @@ impl Issuer {
     pub(crate) fn new() -> Self {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
         let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
         let jwks = json!({"keys": [{
             "kty": "EC", "crv": "P-256", "kid": "one", "alg": "ES256", "use": "sig",

@@ -46,13 +46,21 @@ pub(crate) struct Setup {
     pub(crate) me: As,
     pub(crate) verified: bool,
     pub(crate) timeout: u64,
+    pub(crate) response_timeout: Option<u64>,
     pub(crate) extra: Vec<String>,
     pub(crate) policy: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { me: As::Agent, verified: true, timeout: 20, extra: Vec::new(), policy: Box::new(|_| {}) }
+        Self {
+            me: As::Agent,
+            verified: true,
+            timeout: 20,
+            response_timeout: None,
+            extra: Vec::new(),
+            policy: Box::new(|_| {}),
+        }
     }
 }
 
@@ -89,7 +97,8 @@ pub(crate) struct Names {
 impl Resolve for Names {
     fn lookup<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, String>> {
         self.asked.lock().unwrap().push(name.to_owned());
-        let found = self.addresses.lock().unwrap().get(name).cloned().ok_or_else(|| "no such name".to_owned());
+        let found =
+            self.addresses.lock().unwrap().get(name).cloned().ok_or_else(|| "no such name".to_owned());
         Box::pin(async move { found })
     }
 }
@@ -126,7 +135,8 @@ impl Log {
     /// Waits for a record that fits; the log is written by a thread of its own.
     pub(crate) async fn record(&self, fits: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..500 {
-            let found = self.text().lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).find(&fits);
+            let found =
+                self.text().lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).find(&fits);
             if let Some(found) = found {
                 return found;
             }
@@ -167,17 +177,29 @@ pub(crate) fn policy(ca: &str, vault: &str, vault_ca: &str, inbound: &Value, epo
         rule(&tool, "https", "api.test", 443, "/v1/**", Some(ca)),
         rule(&tool, "https", "tools-only.test", 443, "/**", Some(ca)),
     ]);
-    let claims: Vec<Value> =
-        rules.as_array().unwrap().iter().map(|it| json!({"scope": it["scope"], "origin": it["need"]})).collect();
-    let grants: Vec<Value> =
-        rules.as_array().unwrap().iter().map(|it| json!({"scope": it["scope"], "origin": it["grant"]})).collect();
-    let destination = |host: &str, path: &str| json!({
-        "host": host, "port": 443, "methods": ["GET", "HEAD", "POST"], "path": path, "caBundle": ca, "field": "spec.destinations[0]",
-    });
-    let binding = |name: &str, path: &str, inject: Value, destinations: Value| json!({
-        "name": name, "vault": "main", "mount": "secret", "path": path, "key": "token", "inject": inject,
-        "consumers": ["agent"], "destinations": destinations,
-    });
+    let claims: Vec<Value> = rules
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| json!({"scope": it["scope"], "origin": it["need"]}))
+        .collect();
+    let grants: Vec<Value> = rules
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| json!({"scope": it["scope"], "origin": it["grant"]}))
+        .collect();
+    let destination = |host: &str, path: &str| {
+        json!({
+            "host": host, "port": 443, "methods": ["GET", "HEAD", "POST"], "path": path, "caBundle": ca, "field": "spec.destinations[0]",
+        })
+    };
+    let binding = |name: &str, path: &str, inject: Value, destinations: Value| {
+        json!({
+            "name": name, "vault": "main", "mount": "secret", "path": path, "key": "token", "inject": inject,
+            "consumers": ["agent"], "destinations": destinations,
+        })
+    };
     json!({
         "agent": identity(), "epoch": epoch, "rules": rules, "explanation": {"needs": claims, "grants": grants},
         "bindings": [
@@ -232,9 +254,19 @@ impl World {
         }
         let issuer = Issuer::new();
         let key = SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
-        let mut wanted = policy(&ca.pem, &format!("https://127.0.0.1:{}", vault.address.port()), &ca.pem, &issuer.inbound(), 100);
+        let mut wanted = policy(
+            &ca.pem,
+            &format!("https://127.0.0.1:{}", vault.address.port()),
+            &ca.pem,
+            &issuer.inbound(),
+            100,
+        );
         (setup.policy)(&mut wanted);
-        std::fs::write(dir.join("policy.json"), sign(&serde_json::from_value(wanted).unwrap(), &key).unwrap()).unwrap();
+        std::fs::write(
+            dir.join("policy.json"),
+            sign(&serde_json::from_value(wanted).unwrap(), &key).unwrap(),
+        )
+        .unwrap();
 
         let own = rustix::process::getuid().as_raw();
         let (agent, tools) = match setup.me {
@@ -244,13 +276,43 @@ impl World {
         };
         let path = |name: &str| dir.join(name).display().to_string();
         let mut args: Vec<String> = [
-            "redoubt-egress", "--policy", &path("policy.json"), "--policy-key", &key.public().to_string(),
-            "--agent-namespace", "team", "--agent-name", "helper", "--agent-uid", "0000-1111", "--min-epoch", "100",
-            "--socket", &path("egress.sock"), "--inbound", "127.0.0.1:0", "--health", "127.0.0.1:0",
-            "--agent-socket", &path("agent.sock"), "--vault-tokens", &path("tokens"), "--tools-uid", &tools.to_string(),
-            "--agent-process-uid", &agent.to_string(), "--connect-timeout", &setup.timeout.to_string(),
-            "--response-timeout", &setup.timeout.to_string(), "--idle-timeout", &setup.timeout.to_string(),
-            "--vault-patience", "1", "--drain-timeout", "5",
+            "redoubt-egress",
+            "--policy",
+            &path("policy.json"),
+            "--policy-key",
+            &key.public().to_string(),
+            "--agent-namespace",
+            "team",
+            "--agent-name",
+            "helper",
+            "--agent-uid",
+            "0000-1111",
+            "--min-epoch",
+            "100",
+            "--socket",
+            &path("egress.sock"),
+            "--inbound",
+            "127.0.0.1:0",
+            "--health",
+            "127.0.0.1:0",
+            "--agent-socket",
+            &path("agent.sock"),
+            "--vault-tokens",
+            &path("tokens"),
+            "--tools-uid",
+            &tools.to_string(),
+            "--agent-process-uid",
+            &agent.to_string(),
+            "--connect-timeout",
+            &setup.timeout.to_string(),
+            "--response-timeout",
+            &setup.response_timeout.unwrap_or(setup.timeout).to_string(),
+            "--idle-timeout",
+            &setup.timeout.to_string(),
+            "--vault-patience",
+            "1",
+            "--drain-timeout",
+            "5",
         ]
         .map(str::to_owned)
         .into();
@@ -270,8 +332,22 @@ impl World {
             let _asked = stopped.await;
         }));
         let world = Self {
-            dir, ca, api, free, plain, vault, vault_values, names, audit, issuer, inbound, health, proxy, key,
-            stop: Some(stop), running: Some(running),
+            dir,
+            ca,
+            api,
+            free,
+            plain,
+            vault,
+            vault_values,
+            names,
+            audit,
+            issuer,
+            inbound,
+            health,
+            proxy,
+            key,
+            stop: Some(stop),
+            running: Some(running),
         };
         if setup.verified {
             world.verify().await;
@@ -291,7 +367,8 @@ impl World {
 
     /// The jail's part.
     pub(crate) async fn verify(&self) {
-        let nonce: Value = self.send("GET /v1/jail/nonce HTTP/1.1\r\nHost: e\r\nConnection: close\r\n\r\n").await.json();
+        let nonce: Value =
+            self.send("GET /v1/jail/nonce HTTP/1.1\r\nHost: e\r\nConnection: close\r\n\r\n").await.json();
         let verdict = json!({"nonce": nonce["nonce"], "passed": true, "checks": [{"name": "tcp", "passed": true, "detail": ""}]});
         assert_eq!(self.post_local("/v1/jail/verdict", &verdict).await.status, 200);
     }
