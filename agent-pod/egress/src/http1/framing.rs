@@ -80,29 +80,41 @@ impl Violation {
     }
 }
 
-/// Where the head in `bytes` ends: the offset after its empty line. None if it goes on. `seen` bytes were looked at before.
-pub(crate) fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Violation> {
-    let mut line_start =
-        bytes.get(..seen).and_then(|head| head.iter().rposition(|b| *b == b'\n')).map_or(0, |at| at + 1);
-    for (at, byte) in bytes.iter().enumerate().skip(seen) {
-        if *byte == 0 {
-            return Err(Violation::LineEnd);
+/// How far the search for the end of a head is, so that each byte is looked at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Search {
+    seen: usize,
+    line: usize,
+}
+
+impl Search {
+    /// Where the head that `bytes` begin with ends: the offset after its empty line. None if it goes on.
+    pub(crate) fn end_of_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+        for (at, byte) in bytes.iter().enumerate().skip(self.seen) {
+            if *byte == 0 {
+                return Err(Violation::LineEnd);
+            }
+            if *byte != b'\n' {
+                continue;
+            }
+            let line = bytes.get(self.line..at).unwrap_or_default();
+            match line.strip_suffix(b"\r") {
+                None => return Err(Violation::LineEnd),
+                Some([]) => return Ok(Some(at + 1)),
+                Some(_) => self.line = at + 1,
+            }
         }
-        if *byte != b'\n' {
-            continue;
+        self.seen = bytes.len();
+        if bytes.len() > HEAD_MAX {
+            let first = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
+            return Err(if first > REQUEST_LINE_MAX {
+                Violation::LineTooLong
+            } else {
+                Violation::HeadTooLarge
+            });
         }
-        let line = bytes.get(line_start..at).unwrap_or_default();
-        match line.strip_suffix(b"\r") {
-            None => return Err(Violation::LineEnd),
-            Some([]) => return Ok(Some(at + 1)),
-            Some(_) => line_start = at + 1,
-        }
+        Ok(None)
     }
-    if bytes.len() > HEAD_MAX {
-        let first = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
-        return Err(if first > REQUEST_LINE_MAX { Violation::LineTooLong } else { Violation::HeadTooLarge });
-    }
-    Ok(None)
 }
 
 /// Judges the whole head of a request.

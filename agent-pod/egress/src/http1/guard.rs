@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::chunks::Chunks;
-use super::framing::{Framing, Violation, end_of_head, request};
+use super::framing::{Framing, Search, Violation, request};
 
 /// Target of the request that stands for a malformed one.
 pub(crate) const MALFORMED_TARGET: &str = "/.redoubt/malformed";
@@ -35,7 +35,7 @@ pub(crate) struct Guard<T> {
 }
 
 enum State {
-    Head { seen: usize },
+    Head(Search),
     Length(u64),
     Chunked(Chunks),
     Opaque,
@@ -46,22 +46,19 @@ impl<T> Guard<T> {
     /// Where `connect` is false, `CONNECT` is malformed: nothing may follow that is not judged.
     pub(crate) fn new(io: T, connect: bool) -> Self {
         let (raw, ready) = (BytesMut::new(), BytesMut::new());
-        Self { io, state: State::Head { seen: 0 }, raw, ready, fault: None, connect }
+        Self { io, state: State::Head(Search::default()), raw, ready, fault: None, connect }
     }
 
     /// Moves what can be judged from `raw` to `ready`.
     fn judge(&mut self) -> Result<(), Violation> {
         while !self.raw.is_empty() {
             match &mut self.state {
-                State::Head { seen } => match end_of_head(&self.raw, *seen)? {
-                    None => {
-                        *seen = self.raw.len();
-                        return Ok(());
-                    }
+                State::Head(search) => match search.end_of_head(&self.raw)? {
+                    None => return Ok(()),
                     Some(end) => {
                         let head = self.raw.split_to(end);
                         self.state = match request(&head)? {
-                            Framing::Length(0) => State::Head { seen: 0 },
+                            Framing::Length(0) => State::Head(Search::default()),
                             Framing::Length(length) => State::Length(length),
                             Framing::Chunked => State::Chunked(Chunks::START),
                             Framing::Connect if !self.connect => return Err(Violation::StartLine),
@@ -74,14 +71,14 @@ impl<T> Guard<T> {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.raw.len());
                     *left -= here as u64;
                     if *left == 0 {
-                        self.state = State::Head { seen: 0 };
+                        self.state = State::Head(Search::default());
                     }
                     self.ready.unsplit(self.raw.split_to(here));
                 }
                 State::Chunked(chunks) => {
                     let here = chunks.advance(&self.raw)?;
                     if *chunks == Chunks::Done {
-                        self.state = State::Head { seen: 0 };
+                        self.state = State::Head(Search::default());
                     }
                     self.ready.unsplit(self.raw.split_to(here));
                 }
@@ -94,7 +91,7 @@ impl<T> Guard<T> {
 
     /// What to do about a violation: in a body the request fails, in a head ours takes its place.
     fn refuse(&mut self, violation: Violation) {
-        let in_head = matches!(self.state, State::Head { .. });
+        let in_head = matches!(self.state, State::Head(_));
         self.state = State::Refused;
         self.raw.clear();
         if !in_head {

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub(crate) use client::{Answer, exchange, parse, tls_over};
-pub(crate) use double::{Double, Step, ok};
+pub(crate) use double::{Double, Step, ok, vault_double};
 pub(crate) use issuer::{Issuer, TestCa};
 
 /// The credential that agents may use and never see.
@@ -47,6 +47,7 @@ pub(crate) struct Setup {
     pub(crate) verified: bool,
     pub(crate) timeout: u64,
     pub(crate) response_timeout: Option<u64>,
+    pub(crate) policy_key: Option<String>,
     pub(crate) extra: Vec<String>,
     pub(crate) policy: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
@@ -58,6 +59,7 @@ impl Default for Setup {
             verified: true,
             timeout: 20,
             response_timeout: None,
+            policy_key: None,
             extra: Vec::new(),
             policy: Box::new(|_| {}),
         }
@@ -280,7 +282,7 @@ impl World {
             "--policy",
             &path("policy.json"),
             "--policy-key",
-            &key.public().to_string(),
+            &setup.policy_key.unwrap_or_else(|| key.public().to_string()),
             "--agent-namespace",
             "team",
             "--agent-name",
