@@ -138,7 +138,7 @@ pub(crate) struct ResponseBody {
     header_hits: u64,
     fault: Fault,
     idle: Idle,
-    revoked: oneshot::Receiver<()>,
+    revoked: Option<oneshot::Receiver<()>>,
     progress: Progress,
     lease: Option<Lease>,
     entry: Entry,
@@ -171,7 +171,7 @@ impl ResponseBody {
             header_hits,
             fault,
             idle: Idle::new(idle),
-            revoked,
+            revoked: Some(revoked),
             progress,
             lease: Some(lease),
             entry,
@@ -196,8 +196,11 @@ impl HttpBody for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Ended>>> {
         let this = self.get_mut();
         loop {
-            if let Poll::Ready(Ok(())) = this.revoked.poll_unpin(cx) {
-                this.fault.set(fault::policy_changed());
+            if let Some(Poll::Ready(revoked)) = this.revoked.as_mut().map(|it| it.poll_unpin(cx)) {
+                this.revoked = None;
+                if revoked.is_ok() {
+                    this.fault.set(fault::policy_changed());
+                }
             }
             if let Some(fault) = this.fault.get() {
                 this.lease = None;

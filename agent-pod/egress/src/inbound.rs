@@ -28,7 +28,7 @@ use crate::intake;
 use crate::listen::pause;
 use crate::peer::Peer;
 use crate::refuse::Refused;
-use crate::serve::{self, Slots};
+use crate::serve::{self, Http1, Slots};
 use crate::shared::Shared;
 use crate::token;
 
@@ -37,6 +37,8 @@ const OWN_AUTHORIZATION: HeaderName = HeaderName::from_static("redoubt-authoriza
 /// Tells the agent who calls.
 const CALLER: HeaderName = HeaderName::from_static("redoubt-caller");
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a caller may take to send a head: nothing is known about them before it.
+const HEAD: Duration = Duration::from_secs(30);
 /// How long the agent may take before it answers: a task may need many turns.
 const ANSWER: Duration = Duration::from_secs(3600);
 const ALPN: [&[u8]; 1] = [b"http/1.1"];
@@ -71,7 +73,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, slots: Slo
                 let shared = Arc::clone(&shared);
                 async move { answer(&shared, request).await }
             };
-            serve::http1(stream, &shared, slot, service).await;
+            serve::http1(stream, Http1 { idle: HEAD, connect: false }, slot, service).await;
         });
     }
 }

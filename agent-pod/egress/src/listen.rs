@@ -15,7 +15,7 @@ use crate::http1::MALFORMED_HEADER;
 use crate::peer::Peer;
 use crate::proxy::{Origin, handle};
 use crate::refuse::Refused;
-use crate::serve::{self, Slot, Slots};
+use crate::serve::{self, Http1, Slot, Slots};
 use crate::shared::Shared;
 use crate::{local, tunnel};
 
@@ -89,7 +89,7 @@ where
         let (shared, slot) = (Arc::clone(&shared), Arc::clone(&for_tunnels));
         async move { answer(&shared, peer, &slot, with_api, request).await }
     };
-    serve::http1(stream, &shared, slot, service).await;
+    serve::http1(stream, Http1 { idle: shared.limits.idle, connect: true }, slot, service).await;
 }
 
 async fn answer(

@@ -17,7 +17,6 @@ use tokio::time::Instant;
 
 use crate::body::Body;
 use crate::http1::{Guard, HEAD_MAX, HEADER_LINES_MAX};
-use crate::shared::Shared;
 
 /// Most requests at once in one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
@@ -136,28 +135,32 @@ impl Drop for Running {
     }
 }
 
+/// How HTTP/1.1 is served.
+#[derive(Clone, Copy)]
+pub(crate) struct Http1 {
+    /// How long a connection may wait for the head of a request.
+    pub(crate) idle: Duration,
+    /// Whether `CONNECT` is answered.
+    pub(crate) connect: bool,
+}
+
 /// Serves HTTP/1.1 with the framing guard in front, until the client, idleness or the drain ends it.
-pub(crate) async fn http1<T, S, F>(stream: T, shared: &Shared, slot: Arc<Slot>, service: S)
+pub(crate) async fn http1<T, S, F>(stream: T, rules: Http1, slot: Arc<Slot>, service: S)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>>,
 {
-    let activity = Activity::new();
     let service = service_fn(|request| {
-        let (running, answer) = (activity.begin(), service(request));
-        async move {
-            let answer = answer.await;
-            drop(running);
-            Ok::<_, Infallible>(answer)
-        }
+        let answer = service(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(shared.limits.idle)
+        .header_read_timeout(rules.idle)
         .max_headers(HEADER_LINES_MAX)
         .max_buf_size(HEAD_MAX + 32 * 1024)
-        .serve_connection(TokioIo::new(Guard::new(stream)), service)
+        .serve_connection(TokioIo::new(Guard::new(stream, rules.connect)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
@@ -169,7 +172,7 @@ where
 }
 
 /// The same for HTTP/2, whose framing the library checks.
-pub(crate) async fn http2<T, S, F>(stream: T, shared: &Shared, slot: Arc<Slot>, service: S)
+pub(crate) async fn http2<T, S, F>(stream: T, idle: Duration, slot: Arc<Slot>, service: S)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -195,7 +198,7 @@ where
     tokio::select! {
         _ended = connection.as_mut() => return,
         () = slot.drain.begun() => {}
-        () = activity.idle(shared.limits.idle) => {}
+        () = activity.idle(idle) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ended = connection.await;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -20,8 +21,8 @@ use crate::body::Body;
 use crate::intake::connect_target;
 use crate::peer::Peer;
 use crate::proxy::{Origin, handle, scan_head, source, verified};
-use crate::refuse::{Refused, plain};
-use crate::serve::{self, Slot};
+use crate::refuse::Refused;
+use crate::serve::{self, Http1, Slot};
 use crate::shared::Shared;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -44,7 +45,7 @@ pub(crate) async fn open(
         Ok(target) => {
             entry.record.status = Some(200);
             tokio::spawn(serve_tunnel(Arc::clone(shared), peer, Arc::clone(slot), target, upgrade));
-            plain(StatusCode::OK, "application/octet-stream", "")
+            Response::new(http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync())
         }
         Err(refused) => {
             entry.record.refuse(&refused);
@@ -172,6 +173,7 @@ async fn serve_tunnel(shared: Arc<Shared>, peer: Peer, slot: Arc<Slot>, target: 
             .await;
         }
     };
+    let idle = shared.limits.idle;
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = {
         let shared = Arc::clone(&shared);
@@ -181,9 +183,9 @@ async fn serve_tunnel(shared: Arc<Shared>, peer: Peer, slot: Arc<Slot>, target: 
         }
     };
     if h2 {
-        serve::http2(stream, &shared, slot, service).await;
+        serve::http2(stream, idle, slot, service).await;
     } else {
-        serve::http1(stream, &shared, slot, service).await;
+        serve::http1(stream, Http1 { idle, connect: false }, slot, service).await;
     }
 }
 

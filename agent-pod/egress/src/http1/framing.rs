@@ -2,7 +2,7 @@
 
 /// Longest head of a message, in bytes.
 pub(crate) const HEAD_MAX: usize = 64 * 1024;
-/// Longest first line of a request, in bytes.
+/// Longest first line, in bytes.
 pub(crate) const REQUEST_LINE_MAX: usize = 16 * 1024;
 /// Most header lines of a message.
 pub(crate) const HEADER_LINES_MAX: usize = 100;
@@ -80,37 +80,46 @@ impl Violation {
     }
 }
 
-/// Where the head in `bytes` ends: the offset after its empty line. None if it goes on. `seen` bytes were looked at before.
-pub(crate) fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Violation> {
-    let mut line_start =
-        bytes.get(..seen).and_then(|head| head.iter().rposition(|b| *b == b'\n')).map_or(0, |at| at + 1);
-    for (at, byte) in bytes.iter().enumerate().skip(seen) {
-        if *byte == 0 {
-            return Err(Violation::LineEnd);
+/// How far the search for the end of a head is, so that each byte is looked at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Search {
+    seen: usize,
+    line: usize,
+}
+
+impl Search {
+    /// Where the head that `bytes` begin with ends: the offset after its empty line. None if it goes on.
+    pub(crate) fn end_of_head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+        for (at, byte) in bytes.iter().enumerate().skip(self.seen) {
+            if *byte == 0 {
+                return Err(Violation::LineEnd);
+            }
+            if *byte != b'\n' {
+                continue;
+            }
+            let line = bytes.get(self.line..at).unwrap_or_default();
+            match line.strip_suffix(b"\r") {
+                None => return Err(Violation::LineEnd),
+                Some([]) => return Ok(Some(at + 1)),
+                Some(_) => self.line = at + 1,
+            }
         }
-        if *byte != b'\n' {
-            continue;
+        self.seen = bytes.len();
+        if bytes.len() > HEAD_MAX {
+            let first = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
+            return Err(if first > REQUEST_LINE_MAX {
+                Violation::LineTooLong
+            } else {
+                Violation::HeadTooLarge
+            });
         }
-        let line = bytes.get(line_start..at).unwrap_or_default();
-        match line.strip_suffix(b"\r") {
-            None => return Err(Violation::LineEnd),
-            Some([]) => return Ok(Some(at + 1)),
-            Some(_) => line_start = at + 1,
-        }
+        Ok(None)
     }
-    if bytes.len() > HEAD_MAX {
-        let first = bytes.iter().position(|b| *b == b'\n').unwrap_or(bytes.len());
-        return Err(if first > REQUEST_LINE_MAX { Violation::LineTooLong } else { Violation::HeadTooLarge });
-    }
-    Ok(None)
 }
 
 /// Judges the whole head of a request.
 pub(crate) fn request(head: &[u8]) -> Result<Framing, Violation> {
     let (first, lines) = split(head)?;
-    if first.len() > REQUEST_LINE_MAX {
-        return Err(Violation::LineTooLong);
-    }
     let mut words = first.split(|b| *b == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -171,6 +180,9 @@ fn split(head: &[u8]) -> Result<(&[u8], Vec<&[u8]>), Violation> {
     let mut lines = head.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let first = lines.next().unwrap_or_default();
     let lines: Vec<_> = lines.collect();
+    if first.len() > REQUEST_LINE_MAX {
+        return Err(Violation::LineTooLong);
+    }
     if lines.len() > HEADER_LINES_MAX || head.len() > HEAD_MAX {
         return Err(Violation::HeadTooLarge);
     }

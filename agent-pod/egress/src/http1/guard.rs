@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::chunks::Chunks;
-use super::framing::{Framing, Violation, end_of_head, request};
+use super::framing::{Framing, Search, Violation, request};
 
 /// Target of the request that stands for a malformed one.
 pub(crate) const MALFORMED_TARGET: &str = "/.redoubt/malformed";
@@ -28,10 +28,14 @@ pub(crate) struct Guard<T> {
     raw: BytesMut,
     /// Judged and not taken.
     ready: BytesMut,
+    /// Comes after what is judged.
+    fault: Option<Violation>,
+    /// Whether `CONNECT` is served here.
+    connect: bool,
 }
 
 enum State {
-    Head { seen: usize },
+    Head(Search),
     Length(u64),
     Chunked(Chunks),
     Opaque,
@@ -39,25 +43,25 @@ enum State {
 }
 
 impl<T> Guard<T> {
-    pub(crate) fn new(io: T) -> Self {
-        Self { io, state: State::Head { seen: 0 }, raw: BytesMut::new(), ready: BytesMut::new() }
+    /// Where `connect` is false, `CONNECT` is malformed: nothing may follow that is not judged.
+    pub(crate) fn new(io: T, connect: bool) -> Self {
+        let (raw, ready) = (BytesMut::new(), BytesMut::new());
+        Self { io, state: State::Head(Search::default()), raw, ready, fault: None, connect }
     }
 
     /// Moves what can be judged from `raw` to `ready`.
     fn judge(&mut self) -> Result<(), Violation> {
         while !self.raw.is_empty() {
             match &mut self.state {
-                State::Head { seen } => match end_of_head(&self.raw, *seen)? {
-                    None => {
-                        *seen = self.raw.len();
-                        return Ok(());
-                    }
+                State::Head(search) => match search.end_of_head(&self.raw)? {
+                    None => return Ok(()),
                     Some(end) => {
                         let head = self.raw.split_to(end);
                         self.state = match request(&head)? {
-                            Framing::Length(0) => State::Head { seen: 0 },
+                            Framing::Length(0) => State::Head(Search::default()),
                             Framing::Length(length) => State::Length(length),
                             Framing::Chunked => State::Chunked(Chunks::START),
+                            Framing::Connect if !self.connect => return Err(Violation::StartLine),
                             Framing::Connect => State::Opaque,
                         };
                         self.ready.unsplit(head);
@@ -67,14 +71,14 @@ impl<T> Guard<T> {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(self.raw.len());
                     *left -= here as u64;
                     if *left == 0 {
-                        self.state = State::Head { seen: 0 };
+                        self.state = State::Head(Search::default());
                     }
                     self.ready.unsplit(self.raw.split_to(here));
                 }
                 State::Chunked(chunks) => {
                     let here = chunks.advance(&self.raw)?;
                     if *chunks == Chunks::Done {
-                        self.state = State::Head { seen: 0 };
+                        self.state = State::Head(Search::default());
                     }
                     self.ready.unsplit(self.raw.split_to(here));
                 }
@@ -86,19 +90,19 @@ impl<T> Guard<T> {
     }
 
     /// What to do about a violation: in a body the request fails, in a head ours takes its place.
-    fn refuse(&mut self, violation: Violation) -> io::Result<()> {
-        let in_head = matches!(self.state, State::Head { .. });
+    fn refuse(&mut self, violation: Violation) {
+        let in_head = matches!(self.state, State::Head(_));
         self.state = State::Refused;
         self.raw.clear();
         if !in_head {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, violation));
+            self.fault = Some(violation);
+            return;
         }
         let name = violation.name();
         self.ready.extend_from_slice(
             format!("GET {MALFORMED_TARGET} HTTP/1.1\r\nhost: malformed\r\n{MALFORMED_HEADER}: {name}\r\nconnection: close\r\n\r\n")
                 .as_bytes(),
         );
-        Ok(())
     }
 }
 
@@ -112,6 +116,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
                 this.ready.advance(len);
                 return Poll::Ready(Ok(()));
             }
+            if let Some(violation) = this.fault.take() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
+            }
             let mut space = [0; READ_SIZE];
             let mut space = ReadBuf::new(&mut space);
             ready!(Pin::new(&mut this.io).poll_read(cx, &mut space))?;
@@ -120,7 +127,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guard<T> {
             }
             this.raw.extend_from_slice(space.filled());
             if let Err(violation) = this.judge() {
-                this.refuse(violation)?;
+                this.refuse(violation);
             }
         }
     }
@@ -159,10 +166,10 @@ mod tests {
     use super::*;
 
     /// What the library would read of these bytes, in pieces of `step`.
-    async fn through(bytes: &[u8], step: usize) -> Result<String, io::ErrorKind> {
+    async fn through(bytes: &[u8], step: usize, connect: bool) -> Result<String, io::ErrorKind> {
         let mut mock = tokio_test_reader(bytes, step);
         let mut out = Vec::new();
-        match Guard::new(&mut mock).read_to_end(&mut out).await {
+        match Guard::new(&mut mock, connect).read_to_end(&mut out).await {
             Ok(_) => Ok(String::from_utf8(out).unwrap()),
             Err(error) => Err(error.kind()),
         }
@@ -192,7 +199,7 @@ mod tests {
     async fn check(bytes: &str, expected: Result<&str, io::ErrorKind>) {
         for step in [1, 2, 7, 10_000] {
             assert_eq!(
-                through(bytes.as_bytes(), step).await.as_deref().map_err(|e| *e),
+                through(bytes.as_bytes(), step, true).await.as_deref().map_err(|e| *e),
                 expected,
                 "{bytes:?} by {step}"
             );
@@ -218,5 +225,7 @@ mod tests {
         .await;
         let tunnel = "CONNECT h:443 HTTP/1.1\r\nHost: h:443\r\n\r\n\u{1}\u{2}\0\n";
         check(tunnel, Ok(tunnel)).await;
+        let refused = through(tunnel.as_bytes(), 5, false).await.unwrap();
+        assert!(refused.starts_with("GET /.redoubt/malformed") && !refused.contains('\0'), "{refused}");
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::framing::{end_of_head, response};
+use super::framing::{Search, response};
 
 const READ_SIZE: usize = 16 * 1024;
 
@@ -18,7 +18,7 @@ pub(crate) struct ResponseGuard<T> {
     io: T,
     expect: Arc<AtomicBool>,
     in_head: bool,
-    seen: usize,
+    search: Search,
     raw: BytesMut,
     ready: BytesMut,
 }
@@ -31,7 +31,7 @@ impl<T> ResponseGuard<T> {
             io,
             expect: Arc::clone(&expect),
             in_head: true,
-            seen: 0,
+            search: Search::default(),
             raw: BytesMut::new(),
             ready: BytesMut::new(),
         };
@@ -41,12 +41,9 @@ impl<T> ResponseGuard<T> {
     fn judge(&mut self) -> io::Result<()> {
         while self.in_head && !self.raw.is_empty() {
             let invalid = |violation| io::Error::new(io::ErrorKind::InvalidData, violation);
-            let Some(end) = end_of_head(&self.raw, self.seen).map_err(invalid)? else {
-                self.seen = self.raw.len();
-                return Ok(());
-            };
+            let Some(end) = self.search.end_of_head(&self.raw).map_err(invalid)? else { return Ok(()) };
             let head = self.raw.split_to(end);
-            self.seen = 0;
+            self.search = Search::default();
             // After an informational response comes another head.
             self.in_head = response(&head).map_err(invalid)? < 200;
             self.ready.unsplit(head);

@@ -68,7 +68,7 @@ fn inside_a_tunnel() {
     check("GET", "https://evil.example/a", &[], tunnel, Err("HostMismatch"));
     check("GET", "http://h.example:443/a", &[], tunnel, Err("HostMismatch"));
     check("GET", "https://h.example/a", &[("host", "evil.example")], tunnel, Err("HostMismatch"));
-    check("CONNECT", "h.example:443", &[("host", "h.example:443")], tunnel, Err("HostMismatch"));
+    check("CONNECT", "h.example:443", &[("host", "h.example:443")], tunnel, Err("MethodUnknown"));
 }
 
 #[test]

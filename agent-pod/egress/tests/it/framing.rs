@@ -100,7 +100,7 @@ async fn old_http_has_no_chunks() {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_frees_its_place() {
-    let world = World::with(Setup { timeout: 1, ..Setup::default() }).await;
+    let world = World::with(Setup { timeout: 1, response_timeout: Some(15), ..Setup::default() }).await;
     let mut stream = world.connect().await;
     let head = "POST https://free.test/ HTTP/1.1\r\nHost: free.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();

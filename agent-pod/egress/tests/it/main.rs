@@ -5,6 +5,7 @@ mod callers;
 mod credentials;
 mod framing;
 mod lifecycle;
+mod program;
 mod reflection;
 mod requests;
 mod support;

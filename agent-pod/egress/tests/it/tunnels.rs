@@ -85,6 +85,9 @@ async fn each_request_inside_is_judged_and_injected() {
     let smuggled = "POST /v1/x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
     let answer = inside(&world, "api.test:443", "api.test", smuggled).await.unwrap();
     assert_eq!(answer.refusal(), (400, "RequestMalformed".to_owned()));
+    let nested = "CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\nGET /v1/x HTTP/1.1\r\nHost: api.test\r\n\r\n";
+    let answer = inside(&world, "api.test:443", "api.test", nested).await.unwrap();
+    assert_eq!((answer.refusal(), answer.rest.len()), ((400, "RequestMalformed".to_owned()), 0));
     assert_eq!((world.api.seen().len(), world.free.seen().len()), (1, 0));
 }
 

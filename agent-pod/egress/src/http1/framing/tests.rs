@@ -115,14 +115,10 @@ fn heads_of_responses() {
 #[test]
 fn ends_of_heads() {
     let check = |bytes: &[u8], expected| {
-        assert_eq!(end_of_head(bytes, 0), expected, "{bytes:?}");
-        // The same, byte by byte.
-        let stepwise =
-            (0..=bytes.len()).find_map(|len| match end_of_head(&bytes[..len], len.saturating_sub(1)) {
-                Ok(None) => None,
-                other => Some(other),
-            });
-        assert_eq!(stepwise.unwrap_or(Ok(None)), expected, "{bytes:?}");
+        assert_eq!(Search::default().end_of_head(bytes), expected, "{bytes:?}");
+        let mut search = Search::default();
+        let mut stepwise = (0..=bytes.len()).filter_map(|len| search.end_of_head(&bytes[..len]).transpose());
+        assert_eq!(stepwise.next().transpose(), expected, "{bytes:?} byte by byte");
     };
     check(b"GET / HTTP/1.1\r\nHost: h\r\n\r\nrest", Ok(Some(27)));
     check(b"GET / HTTP/1.1\r\nHost: h\r\n", Ok(None));

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub(crate) use client::{Answer, exchange, parse, tls_over};
-pub(crate) use double::{Double, Step, ok};
+pub(crate) use double::{Double, Step, ok, vault_double};
 pub(crate) use issuer::{Issuer, TestCa};
 
 /// The credential that agents may use and never see.
@@ -46,13 +46,23 @@ pub(crate) struct Setup {
     pub(crate) me: As,
     pub(crate) verified: bool,
     pub(crate) timeout: u64,
+    pub(crate) response_timeout: Option<u64>,
+    pub(crate) policy_key: Option<String>,
     pub(crate) extra: Vec<String>,
     pub(crate) policy: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { me: As::Agent, verified: true, timeout: 20, extra: Vec::new(), policy: Box::new(|_| {}) }
+        Self {
+            me: As::Agent,
+            verified: true,
+            timeout: 20,
+            response_timeout: None,
+            policy_key: None,
+            extra: Vec::new(),
+            policy: Box::new(|_| {}),
+        }
     }
 }
 
@@ -272,7 +282,11 @@ impl World {
             "--policy",
             &path("policy.json"),
             "--policy-key",
+<<<<<<< HEAD
             &key.public().to_string(),
+=======
+            &setup.policy_key.unwrap_or_else(|| key.public().to_string()),
+>>>>>>> egress
             "--agent-namespace",
             "team",
             "--agent-name",
@@ -298,7 +312,11 @@ impl World {
             "--connect-timeout",
             &setup.timeout.to_string(),
             "--response-timeout",
+<<<<<<< HEAD
             &setup.timeout.to_string(),
+=======
+            &setup.response_timeout.unwrap_or(setup.timeout).to_string(),
+>>>>>>> egress
             "--idle-timeout",
             &setup.timeout.to_string(),
             "--vault-patience",
