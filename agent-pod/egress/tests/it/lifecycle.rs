@@ -56,18 +56,10 @@ async fn a_bad_policy_or_vault_is_a_start_that_is_refused_with_a_reason() {
         "VaultConnection/main",
     )
     .await;
-<<<<<<< HEAD
-    let mut foreign = Setup::default();
-    let key =
-        redoubt_policy::SigningKey::from_pkcs8(&redoubt_policy::SigningKey::generate().unwrap()).unwrap();
-    foreign.extra = vec!["--policy-key".to_owned(), key.public().to_string()];
-    drop(foreign);
-=======
     let key = redoubt_policy::SigningKey::generate().unwrap();
     let key = redoubt_policy::SigningKey::from_pkcs8(&key).unwrap().public().to_string();
     let foreign = Setup { policy_key: Some(key), ..Setup::default() };
     check(foreign, "PolicyRefused", "ConfigMap/redoubt-agent-helper").await;
->>>>>>> egress
 }
 
 #[tokio::test]

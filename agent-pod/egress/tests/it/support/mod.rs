@@ -282,11 +282,7 @@ impl World {
             "--policy",
             &path("policy.json"),
             "--policy-key",
-<<<<<<< HEAD
-            &key.public().to_string(),
-=======
             &setup.policy_key.unwrap_or_else(|| key.public().to_string()),
->>>>>>> egress
             "--agent-namespace",
             "team",
             "--agent-name",
@@ -312,11 +308,7 @@ impl World {
             "--connect-timeout",
             &setup.timeout.to_string(),
             "--response-timeout",
-<<<<<<< HEAD
-            &setup.timeout.to_string(),
-=======
             &setup.response_timeout.unwrap_or(setup.timeout).to_string(),
->>>>>>> egress
             "--idle-timeout",
             &setup.timeout.to_string(),
             "--vault-patience",
