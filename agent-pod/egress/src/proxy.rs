@@ -239,7 +239,7 @@ fn refuse_credentials(parts: &Parts, wanted: &Wanted, policy: &PodPolicy) -> Res
         .collect();
     let is_slot = |header: &str| {
         here.iter()
-            .any(|it| matches!(&it.inject, Inject::Header { name, .. } if name.eq_ignore_ascii_case(header)))
+            .any(|it| matches!(&it.inject, Inject::Header { name, .. } if name.replace('_', "-").eq_ignore_ascii_case(header)))
     };
     let found = headers::credential(&parts.headers, is_slot)
         .map(|name| ("CredentialHeader", format!("the header {name}")))

@@ -191,7 +191,7 @@ async fn odd_requests_are_refused() {
         let (status, reason) = world.refusal(method, "https://free.test/", headers, body).await;
         assert_eq!((status, reason.as_str()), expected, "{method} {headers:?}");
     }
-    assert_eq!(world.free.seen().len(), 1);
+    assert_eq!(world.free.seen().len(), 2);
 }
 
 #[tokio::test]
@@ -219,10 +219,15 @@ async fn headers_of_the_connection_and_our_own_stay_here() {
         "proxy-authorization",
         "redoubt-caller",
         "connection",
+        ("POST", "X_HTTP_Method-Override: DELETE\r\n", "x", (400, "MethodOverride")),
+        ("GET", "X-Original-URL: /admin\r\n", "", (400, "TargetOverride")),
+        ("GET", "X_Rewrite_URL: /admin\r\n", "", (400, "TargetOverride")),
+        ("GET", "X-Forwarded-Host: other.test\r\n", "", (400, "TargetOverride")),
     ] {
         assert_eq!(seen.header(name), None, "{name}");
     }
     assert_eq!((seen.header("x-kept"), seen.header("host")), (Some("1"), Some("free.test")));
+        ("GET", "X-Original-Request: 1\r\nX_Forwarded_For: 192.0.2.1\r\n", "", (200, "-")),
     assert_eq!(
         (answer.header("redoubt-refused"), answer.header("alt-svc"), answer.header("keep-alive")),
         (None, None, None)
