@@ -14,6 +14,7 @@ use crate::peer::Uids;
 use crate::policy::PolicyFeed;
 use crate::pool::Pool;
 use crate::trust::Trust;
+use crate::upstream::Vaults;
 use crate::verdict::Verdicts;
 
 /// The state of the sidecar.
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) dialer: Arc<dyn Dial>,
     pub(crate) trust: Trust,
+    pub(crate) vaults: Vaults,
     pub(crate) pool: Pool,
     pub(crate) authority: Authority,
     pub(crate) audit: Audit,

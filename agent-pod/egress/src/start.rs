@@ -21,6 +21,7 @@ use crate::pool::Pool;
 use crate::serve::{Drain, Drainer, Slots};
 use crate::shared::Shared;
 use crate::trust::Trust;
+use crate::upstream::Vaults;
 use crate::verdict::Verdicts;
 use crate::{health, inbound, listen};
 
@@ -100,6 +101,7 @@ impl Egress {
             resolver: seams.resolve,
             dialer: seams.dial,
             trust: Trust::default(),
+            vaults: Vaults::default(),
             pool: Pool::default(),
             authority,
             audit,

@@ -172,7 +172,43 @@ async fn vault_is_the_sidecars_alone() {
     for url in ["https://vault.test:8200/v1/sys/health", "https://alias.test:8200/"] {
         assert_eq!(world.refusal("GET", url, "", "").await, (403, "VaultNotReachable".to_owned()), "{url}");
     }
+    // Other forms of that address, and the same address when Vault's own name is not resolved for the moment.
+    let alias = |address: &str| {
+        world.names.addresses.lock().unwrap().insert("alias.test".to_owned(), vec![ip(address)]);
+    };
+    let refused = (403, "VaultNotReachable".to_owned());
+    for address in ["::ffff:10.0.0.4", "64:ff9b::a00:4", "2002:a00:4::1"] {
+        alias(address);
+        assert_eq!(world.refusal("GET", "https://alias.test:8200/", "", "").await, refused, "{address}");
+    }
+    let own = world.names.addresses.lock().unwrap().remove("vault.test").unwrap();
+    alias("10.0.0.4");
+    assert_eq!(world.refusal("GET", "https://alias.test:8200/", "", "").await, refused);
+    world.names.addresses.lock().unwrap().insert("vault.test".to_owned(), own);
     assert_eq!(world.vault.seen().len(), before);
+    // Another server at that port.
+    alias("10.0.0.2");
+    world.names.ports.lock().unwrap().insert((ip("10.0.0.2"), 8200), world.free.address);
+    assert_eq!(world.refusal("GET", "https://alias.test:8200/", "", "").await.1, "UpstreamTLS");
+    assert_eq!(world.get("https://free.test/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_vault_whose_address_was_never_known_is_not_reached_by_another_name() {
+    let world = World::with(Setup {
+        policy: Box::new(|policy| {
+            let mut vault = policy["vaults"][0].clone();
+            vault["name"] = "second".into();
+            vault["address"] = "https://unknown.test:443".into();
+            policy["vaults"].as_array_mut().unwrap().push(vault);
+        }),
+        ..Setup::default()
+    })
+    .await;
+    assert_eq!(world.refusal("GET", "https://free.test/", "", "").await, (502, "NameNotResolved".to_owned()));
+    assert!(world.free.seen().is_empty());
+    assert_eq!(world.get("http://plain.test/").await.status, 200);
+    world.names.addresses.lock().unwrap().insert("unknown.test".to_owned(), vec![ip("10.0.0.9")]);
     assert_eq!(world.get("https://free.test/").await.status, 200);
 }
 
