@@ -219,10 +219,15 @@ async fn odd_requests_are_refused() {
         ("GET", "Upgrade: websocket\r\nConnection: upgrade\r\n", "", (403, "UpgradeNotAllowed")),
         ("GET", "Upgrade: h2c\r\nHTTP2-Settings: x\r\n", "", (403, "UpgradeNotAllowed")),
         ("POST", "X-HTTP-Method-Override: DELETE\r\n", "x", (400, "MethodOverride")),
+        ("POST", "X_HTTP_Method-Override: DELETE\r\n", "x", (400, "MethodOverride")),
+        ("GET", "X-Original-URL: /admin\r\n", "", (400, "TargetOverride")),
+        ("GET", "X_Rewrite_URL: /admin\r\n", "", (400, "TargetOverride")),
+        ("GET", "X-Forwarded-Host: other.test\r\n", "", (400, "TargetOverride")),
         ("POST", "Expect: something\r\n", "x", (417, "ExpectationUnknown")),
         ("GET", "", "body", (400, "BodyNotAllowed")),
         ("GET", "Redoubt-Tool: weather\r\n", "", (403, "ToolNotAccepted")),
         ("POST", "Expect: 100-continue\r\n", "x", (200, "-")),
+        ("GET", "X-Original-Request: 1\r\nX_Forwarded_For: 192.0.2.1\r\n", "", (200, "-")),
     ] {
         let (status, reason) = world.refusal(method, "https://free.test/", headers, body).await;
         assert_eq!((status, reason.as_str()), expected, "{method} {headers:?}");
@@ -255,15 +260,10 @@ async fn headers_of_the_connection_and_our_own_stay_here() {
         "proxy-authorization",
         "redoubt-caller",
         "connection",
-        ("POST", "X_HTTP_Method-Override: DELETE\r\n", "x", (400, "MethodOverride")),
-        ("GET", "X-Original-URL: /admin\r\n", "", (400, "TargetOverride")),
-        ("GET", "X_Rewrite_URL: /admin\r\n", "", (400, "TargetOverride")),
-        ("GET", "X-Forwarded-Host: other.test\r\n", "", (400, "TargetOverride")),
     ] {
         assert_eq!(seen.header(name), None, "{name}");
     }
     assert_eq!((seen.header("x-kept"), seen.header("host")), (Some("1"), Some("free.test")));
-        ("GET", "X-Original-Request: 1\r\nX_Forwarded_For: 192.0.2.1\r\n", "", (200, "-")),
     assert_eq!(
         (answer.header("redoubt-refused"), answer.header("alt-svc"), answer.header("keep-alive")),
         (None, None, None)
@@ -295,6 +295,22 @@ async fn tools_act_for_the_tool_that_they_name() {
         serde_json::json!({"tool": "weather", "function": "now", "callId": "1", "outcome": "ok\r\nfake"});
     assert_eq!(world.post_local("/v1/audit/tool-call", &call).await.status, 200);
     world.audit.record(|it| it["event"] == "tool-call" && it["tool"] == "weather").await;
+    // What the brain calls a function cannot stand for the outcome of another call.
+    let call = serde_json::json!({
+        "tool": "weather", "function": "now 7 Executed", "callId": "8", "outcome": "UnknownFunction",
+    });
+    assert_eq!(world.post_local("/v1/audit/tool-call", &call).await.status, 200);
+    let told = |it: &serde_json::Value| it["event"] == "tool-call" && it["callId"] == "8";
+    let record = world.audit.record(told).await;
+    assert_eq!(
+        (&record["function"], &record["decision"], &record["reason"]),
+        (&"now 7 Executed".into(), &"refuse".into(), &"UnknownFunction".into())
+    );
+    let call =
+        serde_json::json!({"tool": "weather", "function": "now", "callId": "9", "outcome": "Executed"});
+    assert_eq!(world.post_local("/v1/audit/tool-call", &call).await.status, 200);
+    let record = world.audit.record(|it| it["event"] == "tool-call" && it["callId"] == "9").await;
+    assert_eq!((&record["function"], &record["decision"]), (&"now".into(), &"allow".into()));
 }
 
 #[tokio::test]
