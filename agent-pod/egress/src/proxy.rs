@@ -220,7 +220,9 @@ pub(crate) fn scan_head(parts: &Parts, watchlist: &Watchlist) -> Result<(), Refu
     check("URL", url.as_bytes())?;
     check("URL", &percent_decode_str(&url).collect::<Vec<_>>())?;
     for (name, value) in &parts.headers {
-        check("header", name.as_str().as_bytes())?;
+        if let Some(index) = watchlist.in_name(name) {
+            return Err(credential_in_request("header", watchlist.binding(index)));
+        }
         check("header", value.as_bytes())?;
     }
     Ok(())
@@ -349,11 +351,17 @@ fn watch_policy(
     revoked
 }
 
-/// Overwrites credentials in headers. Returns how many there were.
+/// Overwrites credentials in headers, and leaves out headers that have one in their name. Returns how many there were.
 fn redact_headers(headers: &mut HeaderMap, watchlist: &Watchlist, record: &mut Record) -> u64 {
     let mut hits = 0;
     for value in headers.values_mut() {
         if !watchlist.needles.contains(value.as_bytes()) {
+    let named: Vec<_> = headers.keys().filter_map(|it| Some((it.clone(), watchlist.in_name(it)?))).collect();
+    for (name, index) in named {
+        headers.remove(name);
+        hits += 1;
+        record.binding = watchlist.binding(index).map(str::to_owned);
+    }
             continue;
         }
         let mut redactor = Redactor::new(Arc::clone(&watchlist.needles));

@@ -134,3 +134,16 @@ async fn events_are_not_held_back() {
         read.extend_from_slice(&space[..n]);
     }
 }
+
+#[tokio::test]
+async fn in_the_name_of_a_header() {
+    let world = World::new().await;
+    // The HTTP library puts names into lower case, which is no disguise.
+    world
+        .api
+        .answer_raw(format!("HTTP/1.1 200 OK\r\nX-{SECRET}-Y: 1\r\nX-Plain: 1\r\nContent-Length: 0\r\n\r\n"));
+    let answer = world.get("https://api.test/v1/x").await;
+    assert!(!answer.head.to_lowercase().contains(&SECRET.to_lowercase()), "{}", answer.head);
+    assert_eq!((answer.status, answer.header("x-plain")), (200, Some("1")));
+    assert_eq!(world.audit.record(|it| it["event"] == "redaction").await["redactions"], 1);
+}
