@@ -166,6 +166,9 @@ pub(crate) fn make_readable(headers: &mut HeaderMap) {
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.remove(header::RANGE);
     headers.remove(header::IF_RANGE);
+    // Differences to an earlier answer (RFC 3229), and letters that are not those of the credential.
+    headers.remove("a-im");
+    headers.remove(header::ACCEPT_CHARSET);
 }
 
 /// Why an answer cannot be looked into, if it cannot.
@@ -177,7 +180,8 @@ pub(crate) fn unreadable(status: http::StatusCode, headers: &HeaderMap) -> Optio
     if encoded {
         return Some("it is compressed, which was not asked for");
     }
-    let part = status == http::StatusCode::PARTIAL_CONTENT || headers.contains_key(header::CONTENT_RANGE);
+    let part = matches!(status, http::StatusCode::PARTIAL_CONTENT | http::StatusCode::IM_USED)
+        || headers.contains_key(header::CONTENT_RANGE);
     part.then_some("it is a part of a resource, which was not asked for")
 }
 

@@ -147,3 +147,25 @@ async fn in_the_name_of_a_header() {
     assert_eq!((answer.status, answer.header("x-plain")), (200, Some("1")));
     assert_eq!(world.audit.record(|it| it["event"] == "redaction").await["redactions"], 1);
 }
+
+#[tokio::test]
+async fn other_forms_of_an_answer_are_not_asked_for_on_bound_hosts() {
+    let world = World::new().await;
+    let headers = "A-IM: diffe\r\nAccept-Charset: utf-16\r\nAccept: */*\r\n";
+    world.request("GET", "https://api.test/v1/x", headers, "").await;
+    let seen = world.api.seen().pop().unwrap();
+    assert_eq!(
+        (seen.header("a-im"), seen.header("accept-charset"), seen.header("accept")),
+        (None, None, Some("*/*"))
+    );
+    world.request("GET", "https://free.test/", headers, "").await;
+    assert_eq!(world.free.seen().pop().unwrap().header("a-im"), Some("diffe"));
+    let part = "HTTP/1.1 226 IM Used\r\nIM: diffe\r\nContent-Length: 3\r\n\r\nxyz";
+    world.api.answer_raw(part);
+    world.free.answer_raw(part);
+    assert_eq!(
+        world.refusal("GET", "https://api.test/v1/x", "", "").await,
+        (502, "ResponseUnreadable".to_owned())
+    );
+    assert_eq!(world.get("https://free.test/").await.text(), "xyz");
+}
