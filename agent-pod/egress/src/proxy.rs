@@ -87,7 +87,9 @@ pub(crate) async fn handle(
     redaction.record.source.clone_from(&entry.record.source);
     redaction.record.status = entry.record.status;
     let idle = shared.limits.idle;
-    let exchange = Exchange { watchlist, idle, fault, revoked, progress, lease, entry, redaction };
+    let credentials = Arc::clone(&shared.credentials);
+    let exchange =
+        Exchange { credentials, watchlist, idle, fault, revoked, progress, lease, entry, redaction };
     let mut response = Response::new(ResponseBody::new(body, exchange, hits).boxed_unsync());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
@@ -354,14 +356,14 @@ fn watch_policy(
 /// Overwrites credentials in headers, and leaves out headers that have one in their name. Returns how many there were.
 fn redact_headers(headers: &mut HeaderMap, watchlist: &Watchlist, record: &mut Record) -> u64 {
     let mut hits = 0;
-    for value in headers.values_mut() {
-        if !watchlist.needles.contains(value.as_bytes()) {
     let named: Vec<_> = headers.keys().filter_map(|it| Some((it.clone(), watchlist.in_name(it)?))).collect();
     for (name, index) in named {
         headers.remove(name);
         hits += 1;
         record.binding = watchlist.binding(index).map(str::to_owned);
     }
+    for value in headers.values_mut() {
+        if !watchlist.needles.contains(value.as_bytes()) {
             continue;
         }
         let mut redactor = Redactor::new(Arc::clone(&watchlist.needles));

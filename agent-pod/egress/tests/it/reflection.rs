@@ -1,5 +1,7 @@
 //! Destinations that give the credential back.
 
+use std::sync::Arc;
+
 use crate::support::{SECRET, Step, World, ok};
 
 fn masked(text: &str) -> String {
@@ -168,4 +170,48 @@ async fn other_forms_of_an_answer_are_not_asked_for_on_bound_hosts() {
         (502, "ResponseUnreadable".to_owned())
     );
     assert_eq!(world.get("https://free.test/").await.text(), "xyz");
+}
+
+#[tokio::test]
+async fn a_value_that_is_newer_than_the_answer() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const NEWER: &str = "newer-Value-9876543210";
+    let world = World::new().await;
+    world.vault_values.lock().unwrap().insert("newer".to_owned(), NEWER.to_owned());
+    let word = Arc::new(tokio::sync::Notify::new());
+    let (go_on, text) = (Arc::clone(&word), format!("one {SECRET} two {NEWER} end"));
+    world.free.answer(move |_| {
+        vec![
+            Step::Write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nbegin ".to_vec()),
+            Step::Await(Arc::clone(&go_on)),
+            Step::Write(text.clone().into_bytes()),
+            Step::Close,
+        ]
+    });
+    // An answer is under way when the credential is replaced.
+    let mut open = world.connect().await;
+    open.write_all(b"GET https://free.test/log HTTP/1.1\r\nHost: free.test\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut read = Vec::new();
+    while !read.windows(6).any(|it| it == b"begin ") {
+        let mut space = [0; 1024];
+        let n = open.read(&mut space).await.unwrap();
+        assert!(n > 0);
+        read.extend_from_slice(&space[..n]);
+    }
+    world.mount(101, |policy| policy["bindings"][0]["path"] = "newer".into());
+    while world.api.seen().last().and_then(|seen| seen.header("authorization").map(str::to_owned))
+        != Some(format!("Bearer {NEWER}"))
+    {
+        world.get("https://api.test/v1/x").await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    word.notify_one();
+    open.read_to_end(&mut read).await.unwrap();
+    let read = String::from_utf8(read).unwrap();
+    assert!(read.contains("one ") && read.contains(" two ") && read.contains(" end"), "{read}");
+    assert!(!read.contains(SECRET) && !read.contains(NEWER), "{read}");
+    let record = world.audit.record(|it| it["event"] == "redaction" && it["host"] == "free.test").await;
+    assert_eq!(record["redactions"], 2);
 }
