@@ -10,7 +10,8 @@ pub mod grammar;
 #[allow(
     missing_docs,
     unreachable_pub,
-    reason = "the derive makes undocumented helper types and wants `pub`; every field of ours is documented"
+    clippy::duplicated_attributes,
+    reason = "the derive makes undocumented helper types, wants `pub` and has one attribute per printer column; every field of ours is documented"
 )]
 mod kinds;
 pub mod names;

@@ -1,5 +1,11 @@
 //! Tests of what is generated from the types.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests; a failure here fails the test"
+)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
