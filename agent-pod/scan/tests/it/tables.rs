@@ -37,7 +37,7 @@ fn redaction() {
         &["password", "password1234"],
         "password1234 password12 password",
         "************ ********12 ********",
-        3,
+        4,
     );
     // One is inside the other, and is found although the other breaks off.
     check(&["xxpasswordxx", "password"], "xxpasswordx", "xx********x", 1);
