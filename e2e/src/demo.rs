@@ -69,6 +69,12 @@ fn arrived(team: &Team<'_>) -> Lines {
 }
 
 fn searched(team: &Team<'_>) -> Lines {
+    if std::env::var("REDOUBT_CLUSTER").is_ok_and(|cluster| cluster != "local") {
+        return Ok(vec![
+            "NOT SHOWN on this cluster: the search reads the memory of the node's processes and etcd's files"
+                .to_owned(),
+        ]);
+    }
     let done = AtomicBool::new(false);
     let directive = json!({"tool": "notes__get_note", "arguments": {"id": "7"}, "times": CALLS});
     requests(team.cluster, "DELETE")?;
