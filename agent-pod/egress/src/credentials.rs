@@ -163,7 +163,7 @@ impl Credentials {
             let store = state.store.as_ref().filter(|_| state.wanted.covers(binding, policy));
             store.ok_or_else(|| not_read_yet(binding))?.get(&binding.name).map_err(|error| Refused {
                 status: StatusCode::SERVICE_UNAVAILABLE,
-                refusal: error.refusal(),
+                refusal: Box::new(error.refusal()),
             })?
         };
         let (name, prefix) = match &binding.inject {
@@ -227,7 +227,7 @@ impl Credentials {
         let state = self.lock();
         let of =
             |binding: &Binding| match state.store.as_ref().filter(|_| state.wanted.covers(binding, policy)) {
-                None => Some(not_read_yet(binding).refusal),
+                None => Some(*not_read_yet(binding).refusal),
                 Some(store) => store.get(&binding.name).err().map(|error| error.refusal()),
             };
         policy.bindings.iter().filter_map(of).collect()

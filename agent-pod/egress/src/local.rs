@@ -88,9 +88,10 @@ async fn tool_call(
         ));
     }
     let call: ToolCall = read(request).await?;
-    let tool = crate::peer::Peer::Tools.source(Some(&call.tool), &shared.policy())?;
+    // A name that no policy knows is recorded as claimed: the refused call is what the record is for.
+    let source = peer.source(Some(&call.tool), &shared.policy());
     let record = Record {
-        source: Some(tool.to_string()),
+        source: Some(source.map_or_else(|_| peer.name().to_owned(), |tool| tool.to_string())),
         tool: Some(short(&call.tool)),
         detail: Some(format!("{} {} {}", short(&call.function), short(&call.call_id), short(&call.outcome))),
         ..Record::new("tool-call")

@@ -15,13 +15,13 @@ pub(crate) const REFUSED_HEADER: HeaderName = HeaderName::from_static("redoubt-r
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) status: StatusCode,
-    pub(crate) refusal: Refusal,
+    pub(crate) refusal: Box<Refusal>,
 }
 
 impl Refused {
     /// Refused by the sidecar on its own account, and not by an object.
     pub(crate) fn by_pod(status: StatusCode, reason: &str, message: impl Into<String>, help: &str) -> Self {
-        Self { status, refusal: Refusal::new(reason, "Pod", "", message, help) }
+        Self { status, refusal: Box::new(Refusal::new(reason, "Pod", "", message, help)) }
     }
 
     /// A request that cannot be read in one way only.
@@ -54,7 +54,7 @@ impl Refused {
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
-        Self { status: StatusCode::FORBIDDEN, refusal }
+        Self { status: StatusCode::FORBIDDEN, refusal: Box::new(refusal) }
     }
 }
 

@@ -33,11 +33,12 @@ async fn other_requests_do_not() {
         ..Setup::default()
     })
     .await;
-    let mut ports = world.names.ports.lock().unwrap();
-    let to = |name: &str| (world.names.addresses.lock().unwrap()[name][0], world.api.address);
-    ports.insert((to("api.test").0, 8443), to("api.test").1);
-    ports.insert((to("api.test").0, 80), world.plain.address);
-    drop(ports);
+    {
+        let mut ports = world.names.ports.lock().unwrap();
+        let address = world.names.addresses.lock().unwrap()["api.test"][0];
+        ports.insert((address, 8443), world.api.address);
+        ports.insert((address, 80), world.plain.address);
+    }
     for url in
         ["https://keyed.test/out", "https://free.test/", "https://api.test:8443/v1/x", "http://api.test/v1/x"]
     {

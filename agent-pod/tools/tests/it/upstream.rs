@@ -118,8 +118,9 @@ async fn serve(
 /// A whole answer with a length.
 pub fn whole(status: u16, content_type: &str, body: &str) -> Vec<Step> {
     let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
     vec![Step::Send([head.as_bytes(), body.as_bytes()].concat())]
 }
 
