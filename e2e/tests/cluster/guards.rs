@@ -243,3 +243,21 @@ fn editor_cannot_get_into_the_pod() {
     }
     editor.kubectl(&["logs", CHILD, "-c", "egress"], "").expect("logs can be read");
 }
+
+/// The edit role lacks the right to a pod's status; who has it is refused too.
+#[test]
+fn nobody_says_for_the_kubelet_how_an_agent_pod_fares() {
+    let cluster = cluster();
+    let (_team, _editor) = ready_team(&cluster, "guard-status");
+    let patch = json!({"status": {"message": "all is well"}}).to_string();
+    guard_refuses(
+        "redoubt-agent-pod-status",
+        "is written by kubelet and the control plane only",
+        "writing the status of the agent's pod as the administrator",
+        &|| {},
+        &|| {
+            let arguments = ["-n", "guard-status", "patch", "pod", CHILD, "--subresource=status"];
+            cluster.kubectl(&[&arguments[..], &["--dry-run=server", "-p", &patch]].concat())
+        },
+    );
+}

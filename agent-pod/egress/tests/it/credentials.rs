@@ -181,3 +181,18 @@ async fn a_binding_that_the_policy_adds_is_not_used_before_it_was_read() {
         "CredentialInRequest"
     );
 }
+
+#[tokio::test]
+async fn a_credential_in_a_connect_is_refused_and_not_recorded() {
+    let world = World::new().await;
+    for (authority, header) in [
+        (format!("{SECRET}.test:443"), String::new()),
+        ("free.test:443".to_owned(), format!("X-Note: {SECRET}\r\n")),
+    ] {
+        let answer =
+            world.send(&format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{header}\r\n")).await;
+        assert_eq!(answer.refusal(), (403, "CredentialInRequest".to_owned()), "{authority} {header}");
+    }
+    world.audit.record(|it| it["event"] == "connect" && it["reason"] == "CredentialInRequest").await;
+    assert!(!world.audit.text().to_lowercase().contains(&SECRET.to_lowercase()));
+}
