@@ -142,10 +142,10 @@ fn sockets(team: &Team<'_>) -> Lines {
     let outcome = order(team, &json!({"do": "sockets"}))?;
     demand(outcome.get("opened") == Some(&json!([])), &format!("opened: {outcome}"))?;
     let refused = outcome.get("refused").and_then(Value::as_object).ok_or("nothing was refused")?;
-    let mut lines = vec![format!(
-        "the hostile brain asks the kernel for {} kinds of sockets; each is refused:",
-        refused.len()
-    )];
+    let mut lines = vec![
+        format!("the hostile brain asks the kernel for {} kinds of sockets; each is refused", refused.len()),
+        "with EBADRQC (error 56), which is the jail's own answer and nobody else's:".to_owned(),
+    ];
     lines.extend(
         refused
             .iter()
