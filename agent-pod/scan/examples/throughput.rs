@@ -25,8 +25,7 @@ fn main() {
     // Begins values everywhere and never ends one.
     let hostile = b"sk-".repeat(20_000);
     for count in [1, 8, 64] {
-        let values: Vec<String> =
-            (0..count).map(|n| format!("sk-{n:03}-8fJ2kLm9QpXz7TvB4Wc{n:03}")).collect();
+        let values: Vec<String> = (1..=count).map(value).collect();
         println!("{count} values of {} bytes, chunks of 16 KiB, MB/s", values[0].len());
         for (name, text) in [("json", &json), ("zeros", &zeros), ("noise", &noise), ("hostile", &hostile)] {
             let needles = Arc::new(Needles::new(values.iter().map(|it| it.as_bytes())).expect("long enough"));

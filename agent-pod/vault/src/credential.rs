@@ -78,3 +78,30 @@ impl Credential {
         &self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values() {
+        let check = |value: &str, expected: Result<(), Unusable>| {
+            let given = Credential::new(Zeroizing::new(value.into())).map(drop);
+            assert_eq!(given, expected, "{value:?}");
+        };
+        check("12345678", Ok(()));
+        check("with a blank", Ok(()));
+        check(&"x".repeat(MAX_CREDENTIAL_BYTES), Ok(()));
+        check("", Err(Unusable::Empty));
+        check("1234567", Err(Unusable::TooShort));
+        check(&"x".repeat(MAX_CREDENTIAL_BYTES + 1), Err(Unusable::TooLong));
+        check("12345678\n", Err(Unusable::TrailingLineBreak));
+        check("12345678\r\n", Err(Unusable::TrailingLineBreak));
+        check("1234\r\nX: 5678", Err(Unusable::ControlCharacters));
+        check("1234\x005678", Err(Unusable::ControlCharacters));
+        check("1234\x7f5678", Err(Unusable::ControlCharacters));
+        check("1234567ü", Err(Unusable::NotAscii));
+        check(" 12345678", Err(Unusable::OuterBlank));
+        check("12345678 ", Err(Unusable::OuterBlank));
+    }
+}

@@ -70,7 +70,8 @@ fn serve(mut stream: UnixStream) -> Result<(), Box<dyn std::error::Error>> {
             }
             Err(error) => json!({"misunderstood": error.to_string()}),
         };
-        let streamed = serde_json::from_slice::<Value>(&body).is_ok_and(|request| request["stream"] == true);
+        let streamed = serde_json::from_slice::<Value>(&body)
+            .is_ok_and(|request| request.get("stream") == Some(&Value::Bool(true)));
         let (kind, answer) = if streamed {
             let chunk = |delta: Value, finish: Value| {
                 let chunk = json!({"id": "hostile", "object": "chat.completion.chunk", "created": 0, "model": "hostile",

@@ -59,10 +59,8 @@ pub(super) fn events(frame: &Frame, completion: &Completion, with_usage: bool) -
     let chunk = |choices: Value, usage: Option<Value>| {
         let mut chunk = json!({"id": frame.id, "object": "chat.completion.chunk", "created": frame.created,
             "model": frame.model, "choices": choices});
-        if with_usage {
-            if let Some(members) = chunk.as_object_mut() {
-                members.insert("usage".to_owned(), usage.unwrap_or(Value::Null));
-            }
+        if with_usage && let Some(members) = chunk.as_object_mut() {
+            members.insert("usage".to_owned(), usage.unwrap_or(Value::Null));
         }
         format!("data: {chunk}\n\n").into_bytes()
     };

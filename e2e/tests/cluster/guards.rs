@@ -215,9 +215,17 @@ fn editor_cannot_get_into_the_pod() {
             "targetContainerName": "egress", "securityContext": {"allowPrivilegeEscalation": false,
                 "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
                 "seccompProfile": {"type": "RuntimeDefault"}}}]}});
-        let arguments =
-            ["patch", "pod", CHILD, "--subresource=ephemeralcontainers", "--dry-run=server", "-p"];
-        editor.kubectl(&[&arguments[..], &[patch.to_string().as_str()]].concat(), "")
+        let arguments = [
+            "patch",
+            "-n",
+            "guard-exec",
+            "pod",
+            CHILD,
+            "--subresource=ephemeralcontainers",
+            "--dry-run=server",
+            "-p",
+        ];
+        cluster.kubectl(&[&arguments[..], &[patch.to_string().as_str()]].concat())
     });
     guard_refuses(
         "redoubt-agent-pod-access",
@@ -234,4 +242,22 @@ fn editor_cannot_get_into_the_pod() {
         assert!(refusal.stderr.contains(message), "{refusal}");
     }
     editor.kubectl(&["logs", CHILD, "-c", "egress"], "").expect("logs can be read");
+}
+
+/// The edit role lacks the right to a pod's status; who has it is refused too.
+#[test]
+fn nobody_says_for_the_kubelet_how_an_agent_pod_fares() {
+    let cluster = cluster();
+    let (_team, _editor) = ready_team(&cluster, "guard-status");
+    let patch = json!({"status": {"message": "all is well"}}).to_string();
+    guard_refuses(
+        "redoubt-agent-pod-status",
+        "is written by kubelet and the control plane only",
+        "writing the status of the agent's pod as the administrator",
+        &|| {},
+        &|| {
+            let arguments = ["-n", "guard-status", "patch", "pod", CHILD, "--subresource=status"];
+            cluster.kubectl(&[&arguments[..], &["--dry-run=server", "-p", &patch]].concat())
+        },
+    );
 }

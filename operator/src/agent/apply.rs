@@ -347,3 +347,64 @@ pub(super) mod testing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::Config;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::agent::fixtures;
+
+    /// An API server that takes one request, says that it succeeded, and gives its body.
+    async fn api_server() -> (Client, tokio::task::JoinHandle<(String, Value)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let request = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut read = Vec::new();
+            let body = loop {
+                let mut space = [0; 4096];
+                let n = stream.read(&mut space).await.unwrap();
+                assert!(n > 0, "{}", String::from_utf8_lossy(&read));
+                read.extend_from_slice(&space[..n]);
+                let text = String::from_utf8_lossy(&read);
+                let body = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str(body).ok());
+                if let Some(body) = body {
+                    break body;
+                }
+            };
+            let status = json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }).to_string();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+                status.len()
+            );
+            stream.write_all((head + &status).as_bytes()).await.unwrap();
+            let text = String::from_utf8_lossy(&read).into_owned();
+            (text.lines().next().unwrap_or_default().to_owned(), body)
+        });
+        (Client::try_from(Config::new(url)).unwrap(), request)
+    }
+
+    #[tokio::test]
+    async fn a_pod_is_deleted_by_its_uid() {
+        let (client, request) = api_server().await;
+        let events = Events::new(client.clone());
+        let agent = fixtures::agent("a");
+        let pod: Pod = fixtures::object(json!({ "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "redoubt-agent-a", "namespace": "team", "uid": "uid-of-the-pod" } }));
+        let applier = Applier {
+            client: &client,
+            events: &events,
+            agent: &agent,
+            attempt: 0,
+            now: Timestamp::UNIX_EPOCH,
+        };
+        applier.delete(&pod).await.unwrap();
+        let (line, body) = request.await.unwrap();
+        assert!(line.starts_with("DELETE /api/v1/namespaces/team/pods/redoubt-agent-a"), "{line}");
+        assert_eq!(body["preconditions"], json!({ "uid": "uid-of-the-pod" }));
+    }
+}

@@ -1,4 +1,4 @@
 //! Integration tests of the operator: the chart as it is installed.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod chart;

@@ -35,6 +35,25 @@ fn a_binding_goes_with_its_consumers_requests_only() {
     assert!(decide(&policy, "Agent", "GET https://api.example.com/v1/issues").is_err());
 }
 
+/// The request stays the same; what the binding names changes.
+#[test]
+fn a_credential_goes_to_its_destinations_only() {
+    for (host, port, path, expected) in [
+        ("api.example.com", 443, "/v1/**", true),
+        ("*.example.com", 443, "/v1/issues", true),
+        ("other.example.com", 443, "/v1/**", false),
+        ("api.example.com", 8443, "/v1/**", false),
+        ("api.example.com", 443, "/v1/users", false),
+    ] {
+        let mut namespace = bound();
+        namespace.bindings = vec![binding("token", &["issues"], host, path)];
+        namespace.bindings[0].spec.destinations[0].ports = vec![port];
+        let policy = namespace.verified();
+        let allowed = decide(&policy, "issues", "GET https://api.example.com/v1/issues").unwrap();
+        assert_eq!(allowed.binding.is_some(), expected, "{host}:{port}{path}");
+    }
+}
+
 #[test]
 fn hosts_and_ports_of_bindings_are_bound() {
     let policy = bound().verified();

@@ -33,11 +33,12 @@ async fn other_requests_do_not() {
         ..Setup::default()
     })
     .await;
-    let mut ports = world.names.ports.lock().unwrap();
-    let to = |name: &str| (world.names.addresses.lock().unwrap()[name][0], world.api.address);
-    ports.insert((to("api.test").0, 8443), to("api.test").1);
-    ports.insert((to("api.test").0, 80), world.plain.address);
-    drop(ports);
+    {
+        let mut ports = world.names.ports.lock().unwrap();
+        let address = world.names.addresses.lock().unwrap()["api.test"][0];
+        ports.insert((address, 8443), world.api.address);
+        ports.insert((address, 80), world.plain.address);
+    }
     for url in
         ["https://keyed.test/out", "https://free.test/", "https://api.test:8443/v1/x", "http://api.test/v1/x"]
     {
@@ -188,4 +189,19 @@ async fn a_binding_that_the_policy_adds_is_not_used_before_it_was_read() {
         world.refusal("GET", &format!("https://free.test/{SECRET}"), "", "").await.1,
         "CredentialInRequest"
     );
+}
+
+#[tokio::test]
+async fn a_credential_in_a_connect_is_refused_and_not_recorded() {
+    let world = World::new().await;
+    for (authority, header) in [
+        (format!("{SECRET}.test:443"), String::new()),
+        ("free.test:443".to_owned(), format!("X-Note: {SECRET}\r\n")),
+    ] {
+        let answer =
+            world.send(&format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{header}\r\n")).await;
+        assert_eq!(answer.refusal(), (403, "CredentialInRequest".to_owned()), "{authority} {header}");
+    }
+    world.audit.record(|it| it["event"] == "connect" && it["reason"] == "CredentialInRequest").await;
+    assert!(!world.audit.text().to_lowercase().contains(&SECRET.to_lowercase()));
 }

@@ -19,7 +19,12 @@ const EGRESS_UID: u32 = 65001;
 fn start(dir: &Path, key: &SigningKey, health: u16) -> Child {
     let own = rustix::process::getuid().as_raw();
     let path = |name: &str| dir.join(name).display().to_string();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_redoubt-egress"));
+    // A copy, because the folder that it was built in may be closed to that user.
+    let program = dir.join("redoubt-egress");
+    if !program.exists() {
+        std::fs::copy(env!("CARGO_BIN_EXE_redoubt-egress"), &program).unwrap();
+    }
+    let mut command = Command::new(program);
     command.args([
         "--policy",
         &path("policy.json"),

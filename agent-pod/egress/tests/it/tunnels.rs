@@ -175,3 +175,27 @@ async fn the_proxy_port_counts_as_the_agent() {
     let answer = ask("GET /v1/ca.pem HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert!(answer.text().starts_with("-----BEGIN CERTIFICATE-----"));
 }
+
+/// Public keys of the certificates that a tunnel shows: its leaf's and its authority's.
+async fn keys(world: &World, host: &str) -> Vec<Vec<u8>> {
+    // What precedes the point in the SubjectPublicKeyInfo of a key on P-256 (RFC 5480).
+    const PREFIX: [u8; 13] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00];
+    let (_, _, stream) = open(world, &format!("{host}:443")).await;
+    let tls = tls_over(stream, &world.ca_pem().await, host, &[b"http/1.1"]).await.unwrap();
+    let chain = tls.get_ref().1.peer_certificates().unwrap();
+    let key = |der: &[u8]| {
+        let at = der.windows(PREFIX.len()).position(|it| it == PREFIX).unwrap() + PREFIX.len();
+        der[at..at + 65].to_vec()
+    };
+    chain.iter().map(|certificate| key(certificate)).collect()
+}
+
+#[tokio::test]
+async fn every_certificate_has_a_key_of_its_own() {
+    let (one, two) = (World::new().await, World::new().await);
+    let mut all = [keys(&one, "api.test").await, keys(&one, "free.test").await, keys(&two, "api.test").await];
+    assert!(all.iter().all(|chain| chain.len() == 2) && all[0].pop() == all[1].pop());
+    let distinct: std::collections::BTreeSet<_> =
+        all.concat().into_iter().chain(keys(&one, "api.test").await).collect();
+    assert_eq!(distinct.len(), 5, "two leaves and the authority of one sidecar, both of the other");
+}

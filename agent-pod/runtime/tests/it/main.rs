@@ -10,8 +10,10 @@
 
 mod links;
 mod model;
+#[allow(dead_code, reason = "shared with the tests of the hands")]
 #[path = "../../../tools/tests/it/pod.rs"]
 mod pod;
+#[allow(dead_code, reason = "shared with the tests of the hands")]
 #[path = "../../../tools/tests/it/upstream.rs"]
 mod upstream;
 mod world;

@@ -8,7 +8,9 @@
     reason = "what goes wrong in a test's own helpers fails the test"
 )]
 
+#[allow(dead_code, reason = "the brain's tests use it too, each of them a part")]
 mod pod;
+#[allow(dead_code, reason = "the tests of brain and plugin use it too, each of them a part")]
 mod upstream;
 mod world;
 

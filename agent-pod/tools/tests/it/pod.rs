@@ -46,13 +46,16 @@ impl Drop for Dir {
     }
 }
 
+/// What is kept in order, for the test to look at.
+pub type Log<T> = Arc<Mutex<Vec<T>>>;
+
 /// A stand-in for the sidecar. Requests to `refused.example` are refused.
 pub struct Egress {
     pub socket: PathBuf,
     /// Targets of proxied requests, as they came, with the value of `Redoubt-Tool`.
-    pub proxied: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    pub proxied: Log<(String, Option<String>)>,
     /// Reports of tool calls.
-    pub audit: Arc<Mutex<Vec<Value>>>,
+    pub audit: Log<Value>,
     /// Whether reports are taken.
     pub records: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -81,8 +84,8 @@ impl Egress {
 
 async fn forward(
     request: Request<Incoming>,
-    proxied: Arc<Mutex<Vec<(String, Option<String>)>>>,
-    audit: Arc<Mutex<Vec<Value>>>,
+    proxied: Log<(String, Option<String>)>,
+    audit: Log<Value>,
     records: Arc<std::sync::atomic::AtomicBool>,
 ) -> Reply {
     let (mut head, body) = request.into_parts();

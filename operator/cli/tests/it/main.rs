@@ -8,6 +8,7 @@
     reason = "what goes wrong in a test's own helpers fails the test"
 )]
 
+#[allow(dead_code, reason = "shared with the tests of the hands")]
 #[path = "../../../../agent-pod/tools/tests/it/upstream.rs"]
 mod upstream;
 
