@@ -12,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use redoubt_scan::{Gate, Redactor};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::audit::Entry;
@@ -150,10 +150,13 @@ pub(crate) struct ResponseBody {
     entry: Entry,
     /// A place for the record of a redaction.
     redaction: Option<Entry>,
+    _place: OwnedSemaphorePermit,
 }
 
 /// What a [`ResponseBody`] needs to know of its exchange.
 pub(crate) struct Exchange {
+    /// Among the requests under way.
+    pub(crate) place: OwnedSemaphorePermit,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) watchlist: Arc<Watchlist>,
     pub(crate) idle: Duration,
@@ -168,8 +171,18 @@ pub(crate) struct Exchange {
 impl ResponseBody {
     /// `header_hits` credentials were already overwritten in the head.
     pub(crate) fn new(inner: Incoming, exchange: Exchange, header_hits: u64) -> Self {
-        let Exchange { credentials, watchlist, idle, fault, revoked, progress, lease, entry, redaction } =
-            exchange;
+        let Exchange {
+            place,
+            credentials,
+            watchlist,
+            idle,
+            fault,
+            revoked,
+            progress,
+            lease,
+            entry,
+            redaction,
+        } = exchange;
         Self {
             inner,
             credentials,
@@ -184,6 +197,7 @@ impl ResponseBody {
             lease: Some(lease),
             entry,
             redaction: Some(redaction),
+            _place: place,
         }
     }
 

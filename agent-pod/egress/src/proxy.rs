@@ -46,6 +46,13 @@ pub(crate) async fn handle(
         Ok(entry) => entry,
         Err(refused) => return refused.response(),
     };
+    let place = match shared.under_way.begin(origin.peer) {
+        Ok(place) => place,
+        Err(refused) => {
+            entry.record.refuse(&refused);
+            return refused.response();
+        }
+    };
     entry.record.detail = Some("given up by the client".to_owned());
     let redaction = match shared.audit.begin(Record::new("redaction")).await {
         Ok(redaction) => redaction,
@@ -89,7 +96,7 @@ pub(crate) async fn handle(
     let idle = shared.limits.idle;
     let credentials = Arc::clone(&shared.credentials);
     let exchange =
-        Exchange { credentials, watchlist, idle, fault, revoked, progress, lease, entry, redaction };
+        Exchange { place, credentials, watchlist, idle, fault, revoked, progress, lease, entry, redaction };
     let mut response = Response::new(ResponseBody::new(body, exchange, hits).boxed_unsync());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;

@@ -10,7 +10,7 @@ use crate::ca::Authority;
 use crate::config::Limits;
 use crate::credentials::Credentials;
 use crate::net::{Dial, Resolve};
-use crate::peer::Uids;
+use crate::peer::{Uids, UnderWay};
 use crate::policy::PolicyFeed;
 use crate::pool::Pool;
 use crate::trust::Trust;
@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) feed: PolicyFeed,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) verdicts: Verdicts,
+    pub(crate) under_way: UnderWay,
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) dialer: Arc<dyn Dial>,
     pub(crate) trust: Trust,

@@ -17,6 +17,7 @@ use crate::ca::Authority;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::net::{Dial, Resolve, SystemDialer, SystemResolver};
+use crate::peer::UnderWay;
 use crate::pool::Pool;
 use crate::serve::{Drain, Drainer, Slots};
 use crate::shared::Shared;
@@ -98,6 +99,7 @@ impl Egress {
             feed: feed.clone(),
             credentials: Arc::clone(&credentials),
             verdicts: Verdicts::default(),
+            under_way: UnderWay::new(config.limits.connections),
             resolver: seams.resolve,
             dialer: seams.dial,
             trust: Trust::default(),
