@@ -69,6 +69,12 @@ fn arrived(team: &Team<'_>) -> Lines {
 }
 
 fn searched(team: &Team<'_>) -> Lines {
+    if std::env::var("REDOUBT_CLUSTER").is_ok_and(|cluster| cluster != "local") {
+        return Ok(vec![
+            "NOT SHOWN on this cluster: the search reads the memory of the node's processes and etcd's files"
+                .to_owned(),
+        ]);
+    }
     let done = AtomicBool::new(false);
     let directive = json!({"tool": "notes__get_note", "arguments": {"id": "7"}, "times": CALLS});
     requests(team.cluster, "DELETE")?;
@@ -136,10 +142,10 @@ fn sockets(team: &Team<'_>) -> Lines {
     let outcome = order(team, &json!({"do": "sockets"}))?;
     demand(outcome.get("opened") == Some(&json!([])), &format!("opened: {outcome}"))?;
     let refused = outcome.get("refused").and_then(Value::as_object).ok_or("nothing was refused")?;
-    let mut lines = vec![format!(
-        "the hostile brain asks the kernel for {} kinds of sockets; each is refused:",
-        refused.len()
-    )];
+    let mut lines = vec![
+        format!("the hostile brain asks the kernel for {} kinds of sockets; each is refused", refused.len()),
+        "with EBADRQC (error 56), which is the jail's own answer and nobody else's:".to_owned(),
+    ];
     lines.extend(
         refused
             .iter()

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls::ClientConfig;
 
 use crate::refuse::Refused;
 
@@ -28,7 +26,7 @@ impl Trust {
         if let Some(config) = known.get(&key) {
             return Ok(Arc::clone(config));
         }
-        let config = client(ca_bundle).map_err(|detail| {
+        let config = redoubt_vault::client_config(ca_bundle).map_err(|detail| {
             Refused::by_pod(
                 StatusCode::BAD_GATEWAY,
                 "TrustAnchorsUnusable",
@@ -42,33 +40,6 @@ impl Trust {
         known.insert(key, Arc::clone(&config));
         Ok(config)
     }
-}
-
-fn client(ca_bundle: Option<&str>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match ca_bundle {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| format!("the bundle is not PEM: {error}"))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| format!("a certificate of the bundle is invalid: {error}"))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err("there is no trust anchor".to_owned());
-    }
-    let mut config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
 }
 
 /// The one cryptography provider.

@@ -1,11 +1,7 @@
-//! Where a Vault server is, and whom its certificate must come from.
-
-use std::sync::Arc;
+//! Where a Vault server is.
 
 use http::HeaderValue;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use url::{Host, Url};
 
 /// Vault's own port, where an address names none.
@@ -58,35 +54,6 @@ impl Address {
     }
 }
 
-/// TLS that trusts these anchors (PEM), or the public ones.
-pub(crate) fn tls(ca_bundle: Option<&str>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = RootCertStore::empty();
-    match ca_bundle {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|error| format!("the bundle is not PEM: {error}"))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| format!("a certificate of the bundle is invalid: {error}"))?;
-            }
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err("there is no trust anchor".to_owned());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,12 +76,5 @@ mod tests {
         check("https://vault.example.com#x", None);
         check("unix:///run/vault", None);
         check("", None);
-    }
-
-    #[test]
-    fn bundles() {
-        assert!(tls(Some("")).is_err());
-        assert!(tls(Some("no PEM at all")).is_err());
-        assert!(tls(Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")).is_err());
     }
 }

@@ -15,10 +15,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
-use crate::address::{Address, tls};
+use crate::address::Address;
 use crate::dns::Resolver;
 use crate::error::VaultError;
 use crate::token::ClientToken;
+use crate::trust::client_config;
 
 /// A larger answer is refused.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -61,7 +62,8 @@ impl Client {
     ) -> Result<Self, VaultError> {
         let failed = |field, detail| VaultError::Unavailable { vault: vault.name.clone(), field, detail };
         let address = Address::parse(&vault.address).map_err(|detail| failed("spec.address", detail))?;
-        let tls = tls(vault.ca_bundle.as_deref()).map_err(|detail| failed("spec.caBundle", detail))?;
+        let tls =
+            client_config(vault.ca_bundle.as_deref()).map_err(|detail| failed("spec.caBundle", detail))?;
         Ok(Self { vault: vault.name.clone(), address, tls: TlsConnector::from(tls), resolver, timeouts })
     }
 

@@ -22,9 +22,11 @@ mod session;
 mod slot;
 mod store;
 mod token;
+mod trust;
 
 pub use credential::{Credential, MAX_CREDENTIAL_BYTES, MIN_CREDENTIAL_BYTES, Unusable};
 pub use dns::{ResolveError, Resolver};
 pub use error::VaultError;
 pub use ledger::NeedleSet;
 pub use store::{CredentialStore, Settings};
+pub use trust::client_config;

@@ -215,9 +215,17 @@ fn editor_cannot_get_into_the_pod() {
             "targetContainerName": "egress", "securityContext": {"allowPrivilegeEscalation": false,
                 "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
                 "seccompProfile": {"type": "RuntimeDefault"}}}]}});
-        let arguments =
-            ["patch", "pod", CHILD, "--subresource=ephemeralcontainers", "--dry-run=server", "-p"];
-        editor.kubectl(&[&arguments[..], &[patch.to_string().as_str()]].concat(), "")
+        let arguments = [
+            "patch",
+            "-n",
+            "guard-exec",
+            "pod",
+            CHILD,
+            "--subresource=ephemeralcontainers",
+            "--dry-run=server",
+            "-p",
+        ];
+        cluster.kubectl(&[&arguments[..], &[patch.to_string().as_str()]].concat())
     });
     guard_refuses(
         "redoubt-agent-pod-access",

@@ -10,12 +10,12 @@ pub enum Error {
     #[error("{0:?} is not a name of a Kubernetes object of this kind")]
     Name(String),
     /// The API server refused something or did not answer.
-    #[error("cannot {action}")]
+    #[error("cannot {action}: {why}")]
     Cluster {
         /// What was tried.
         action: String,
-        /// Why it failed.
-        source: Box<kube::Error>,
+        /// Why it failed, in the API server's words where it said some.
+        why: String,
     },
     /// Nobody in the agent's namespace may call it.
     #[error("Agent {namespace}/{agent} lists no service account of its namespace in spec.callers")]
@@ -53,6 +53,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// The failure of `action`.
+    pub(crate) fn cluster(action: String, error: &kube::Error) -> Self {
+        let why = match error {
+            kube::Error::Api(status) => status.message.clone(),
+            other => {
+                let causes =
+                    std::iter::successors(Some(other as &dyn std::error::Error), |cause| cause.source());
+                causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+            }
+        };
+        Self::Cluster { action, why }
+    }
+
     /// Exit status of the command.
     #[must_use]
     pub fn exit_status(&self) -> u8 {

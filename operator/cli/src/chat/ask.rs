@@ -45,10 +45,11 @@ pub(super) async fn ask(
         .header(AUTHORIZATION, caller.authorization(cluster).await?)
         .body(Body::from(body.into_bytes()))
         .map_err(|error| Error::Protocol(error.to_string()))?;
-    let response = cluster.client.send(request).await.map_err(|source| Error::Cluster {
-        action: format!("reach agent {}/{agent}", cluster.namespace),
-        source: Box::new(source),
-    })?;
+    let response = cluster
+        .client
+        .send(request)
+        .await
+        .map_err(|error| Error::cluster(format!("reach agent {}/{agent}", cluster.namespace), &error))?;
     let (head, mut body) = response.into_parts();
     if !head.status.is_success() {
         let bytes = read_up_to(body, ERROR_MAX).await.map(|read| read.bytes).unwrap_or_default();

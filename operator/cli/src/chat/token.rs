@@ -38,9 +38,8 @@ impl Caller {
                 let object = Api::<Agent>::namespaced(cluster.client.clone(), &cluster.namespace)
                     .get(agent)
                     .await
-                    .map_err(|source| Error::Cluster {
-                        action: format!("read Agent {}/{agent}", cluster.namespace),
-                        source: Box::new(source),
+                    .map_err(|error| {
+                        Error::cluster(format!("read Agent {}/{agent}", cluster.namespace), &error)
                     })?;
                 object
                     .spec
@@ -85,9 +84,11 @@ impl Caller {
         let given = accounts
             .create_token_request(&self.account, &PostParams::default(), &request)
             .await
-            .map_err(|source| Error::Cluster {
-                action: format!("get a token of service account {}/{}", cluster.namespace, self.account),
-                source: Box::new(source),
+            .map_err(|error| {
+                Error::cluster(
+                    format!("get a token of service account {}/{}", cluster.namespace, self.account),
+                    &error,
+                )
             })?;
         given
             .status
