@@ -145,6 +145,12 @@ impl VettedAddress {
     pub fn ip(self) -> IpAddr {
         self.0
     }
+
+    /// Whether packets to both may end at the same place: the same address, or one that embeds the other.
+    #[must_use]
+    pub fn reaches(self, ip: IpAddr) -> bool {
+        judged(self.0) == judged(ip)
+    }
 }
 
 impl fmt::Display for VettedAddress {

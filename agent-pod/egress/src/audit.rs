@@ -36,6 +36,12 @@ pub(crate) struct Record {
     pub(crate) source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tool: Option<String>,
+    /// Of the tool, as the brain called it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) function: Option<String>,
+    /// The brain's own name of a tool call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) call_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) caller: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,13 +12,17 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use redoubt_scan::{Gate, Redactor};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::audit::Entry;
-use crate::credentials::Watchlist;
+use crate::credentials::{Credentials, Watchlist};
 use crate::fault::{self, Ended, Fault};
 use crate::pool::Lease;
+use crate::refuse::Refused;
+
+/// Most times that values may be replaced during one answer. It is ended then.
+const REDACTORS_MAX: usize = 32;
 
 /// A body that is answered with.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Ended>;
@@ -131,8 +135,10 @@ impl HttpBody for RequestBody {
 /// The body of an answer: credentials in it are overwritten, byte by byte, so that lengths stay true. Trailers are dropped.
 pub(crate) struct ResponseBody {
     inner: Incoming,
-    redactor: Redactor,
-    watchlist: Arc<Watchlist>,
+    credentials: Arc<Credentials>,
+    /// The first looks for the values at the beginning; whenever values are replaced, one more looks for the new ones
+    /// in what the one before lets through. No value can be in an answer before it is there.
+    redactors: Vec<(Redactor, Arc<Watchlist>)>,
     held: u64,
     received: u64,
     header_hits: u64,
@@ -144,10 +150,14 @@ pub(crate) struct ResponseBody {
     entry: Entry,
     /// A place for the record of a redaction.
     redaction: Option<Entry>,
+    _place: OwnedSemaphorePermit,
 }
 
 /// What a [`ResponseBody`] needs to know of its exchange.
 pub(crate) struct Exchange {
+    /// Among the requests under way.
+    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) watchlist: Arc<Watchlist>,
     pub(crate) idle: Duration,
     pub(crate) fault: Fault,
@@ -161,11 +171,22 @@ pub(crate) struct Exchange {
 impl ResponseBody {
     /// `header_hits` credentials were already overwritten in the head.
     pub(crate) fn new(inner: Incoming, exchange: Exchange, header_hits: u64) -> Self {
-        let Exchange { watchlist, idle, fault, revoked, progress, lease, entry, redaction } = exchange;
-        Self {
-            redactor: Redactor::new(Arc::clone(&watchlist.needles)),
-            inner,
+        let Exchange {
+            place,
+            credentials,
             watchlist,
+            idle,
+            fault,
+            revoked,
+            progress,
+            lease,
+            entry,
+            redaction,
+        } = exchange;
+        Self {
+            inner,
+            credentials,
+            redactors: vec![(Redactor::new(Arc::clone(&watchlist.needles)), watchlist)],
             held: 0,
             received: 0,
             header_hits,
@@ -176,7 +197,30 @@ impl ResponseBody {
             lease: Some(lease),
             entry,
             redaction: Some(redaction),
+            _place: place,
         }
+    }
+
+    /// What can go on of these bytes, with every value overwritten that is held by now or was at any time since the
+    /// beginning.
+    fn redact(&mut self, data: Bytes) -> Result<Bytes, Refused> {
+        let now = self.credentials.watchlist()?;
+        if self.redactors.last().is_none_or(|(_, last)| !Arc::ptr_eq(last, &now)) {
+            if self.redactors.len() == REDACTORS_MAX {
+                return Err(fault::credentials_changed());
+            }
+            self.redactors.push((Redactor::new(Arc::clone(&now.needles)), now));
+        }
+        Ok(self.redactors.iter_mut().fold(data, |data, (redactor, _)| redactor.push(data)))
+    }
+
+    /// What the redactors still hold, at the end.
+    fn rest(&mut self) -> Bytes {
+        self.redactors.iter_mut().fold(Bytes::new(), |before, (redactor, _)| {
+            let mut safe = redactor.push(before).to_vec();
+            safe.extend_from_slice(&redactor.finish());
+            safe.into()
+        })
     }
 
     fn finish(&mut self) {
@@ -219,7 +263,13 @@ impl HttpBody for ResponseBody {
                     let Ok(data) = frame.into_data() else { continue };
                     let read = data.len() as u64;
                     this.received += read;
-                    let safe = this.redactor.push(data);
+                    let safe = match this.redact(data) {
+                        Ok(safe) => safe,
+                        Err(refused) => {
+                            this.fault.set(refused);
+                            continue;
+                        }
+                    };
                     this.held = (this.held + read).saturating_sub(safe.len() as u64);
                     if !safe.is_empty() {
                         return Poll::Ready(Some(Ok(Frame::data(safe))));
@@ -228,7 +278,7 @@ impl HttpBody for ResponseBody {
                 Poll::Ready(None) => {
                     this.finish();
                     this.held = 0;
-                    let rest = this.redactor.finish();
+                    let rest = this.rest();
                     return Poll::Ready((!rest.is_empty()).then(|| Ok(Frame::data(rest))));
                 }
             }
@@ -264,12 +314,15 @@ impl Drop for ResponseBody {
             record.detail = Some("ended by the client".to_owned());
         }
         let Some(mut redaction) = self.redaction.take() else { return };
-        let hits = self.header_hits + self.redactor.hits();
+        let hits = self.header_hits + self.redactors.iter().map(|(it, _)| it.hits()).sum::<u64>();
         if hits == 0 {
             redaction.cancel();
             return;
         }
-        let of_body = self.redactor.found().find_map(|index| self.watchlist.binding(index));
+        let of_body = self
+            .redactors
+            .iter()
+            .find_map(|(redactor, watchlist)| redactor.found().find_map(|index| watchlist.binding(index)));
         if let Some(binding) = of_body {
             redaction.record.binding = Some(binding.to_owned());
         }

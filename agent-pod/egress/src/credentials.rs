@@ -68,10 +68,17 @@ impl Wanted {
 /// The values to look for, and whose they are.
 pub(crate) struct Watchlist {
     pub(crate) needles: Arc<Needles>,
+    /// The same in lower case, as names of headers are.
+    names: Needles,
     bindings: Vec<String>,
 }
 
 impl Watchlist {
+    /// The position of a value that is in the name of a header.
+    pub(crate) fn in_name(&self, name: &HeaderName) -> Option<usize> {
+        self.names.find(name.as_str().as_bytes())
+    }
+
     /// Name of the binding of the value at this position.
     pub(crate) fn binding(&self, index: usize) -> Option<&str> {
         self.bindings.get(index).map(String::as_str)
@@ -203,7 +210,11 @@ impl Credentials {
             return Ok(Arc::clone(watchlist));
         }
         let sets: Vec<_> = current.iter().chain(state.retired.iter().map(|(set, _)| set)).cloned().collect();
-        let needles = Needles::new(sets.iter().flat_map(|set| set.values())).map_err(|error| {
+        let values = || sets.iter().flat_map(|set| set.values());
+        let lower: Vec<_> = values().map(|value| Zeroizing::new(value.to_ascii_lowercase())).collect();
+        let built = Needles::new(values())
+            .and_then(|needles| Ok((needles, Needles::new(lower.iter().map(|value| value.as_slice()))?)));
+        let (needles, names) = built.map_err(|error| {
             Refused::by_pod(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ScannerUnavailable",
@@ -217,7 +228,7 @@ impl Credentials {
                 (0..set.values().count()).map(|index| set.binding(index).unwrap_or_default().to_owned())
             })
             .collect();
-        let watchlist = Arc::new(Watchlist { needles: Arc::new(needles), bindings });
+        let watchlist = Arc::new(Watchlist { needles: Arc::new(needles), names, bindings });
         state.watchlist = Some((generation, Arc::clone(&watchlist)));
         Ok(watchlist)
     }

@@ -75,6 +75,15 @@ pub(crate) fn upstream_silent() -> Refused {
     )
 }
 
+pub(crate) fn credentials_changed() -> Refused {
+    Refused::by_pod(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "CredentialsChanged",
+        "credentials were replaced too often during this answer",
+        "Ask again.",
+    )
+}
+
 pub(crate) fn policy_changed() -> Refused {
     Refused::forbidden(
         "PolicyChanged",

@@ -78,6 +78,18 @@ const CREDENTIAL_PARAMETERS: [&str; 23] = [
 /// Headers by which some servers take another method than the one that was judged.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
 
+/// Headers by which some servers take another host or path than the one that was judged.
+const TARGET_OVERRIDES: [&str; 8] = [
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+    "x-host",
+    "x-http-host-override",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
 /// What begins the names of headers between Redoubt's own parts.
 const OWN: &str = "redoubt-";
 
@@ -99,9 +111,15 @@ pub(crate) fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// A header's name as the most lenient server reads it: CGI and what follows it (WSGI, Rack) make one of `-` and `_`.
+fn as_read(name: &str) -> String {
+    name.replace('_', "-")
+}
+
 /// The first header that looks like a credential. `slot` is one that a binding of this host fills.
 pub(crate) fn credential(headers: &HeaderMap, is_slot: impl Fn(&str) -> bool) -> Option<&HeaderName> {
     headers.keys().find(|name| {
+        let name = as_read(name.as_str());
         let name = name.as_str();
         CREDENTIAL_HEADERS.contains(&name)
             || CREDENTIAL_ENDINGS.iter().any(|ending| name.ends_with(ending))
@@ -116,10 +134,18 @@ pub(crate) fn credential_parameter(query: &str) -> Option<&'static str> {
 
 /// What asks for another method than that of the request.
 pub(crate) fn method_override(headers: &HeaderMap, query: Option<&str>) -> Option<&'static str> {
-    let header = METHOD_OVERRIDES.into_iter().find(|name| headers.contains_key(*name));
-    header.or_else(|| {
+    one_of(&METHOD_OVERRIDES, headers).or_else(|| {
         query.and_then(|query| parameters(query).any(|name| name == "_method").then_some("_method"))
     })
+}
+
+/// What asks for another host or path than those of the request.
+pub(crate) fn target_override(headers: &HeaderMap) -> Option<&'static str> {
+    one_of(&TARGET_OVERRIDES, headers)
+}
+
+fn one_of(names: &[&'static str], headers: &HeaderMap) -> Option<&'static str> {
+    headers.keys().find_map(|own| names.iter().find(|name| **name == as_read(own.as_str())).copied())
 }
 
 /// Whether another protocol is asked for.
@@ -140,6 +166,9 @@ pub(crate) fn make_readable(headers: &mut HeaderMap) {
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.remove(header::RANGE);
     headers.remove(header::IF_RANGE);
+    // Differences to an earlier answer (RFC 3229), and letters that are not those of the credential.
+    headers.remove("a-im");
+    headers.remove(header::ACCEPT_CHARSET);
 }
 
 /// Why an answer cannot be looked into, if it cannot.
@@ -151,7 +180,8 @@ pub(crate) fn unreadable(status: http::StatusCode, headers: &HeaderMap) -> Optio
     if encoded {
         return Some("it is compressed, which was not asked for");
     }
-    let part = status == http::StatusCode::PARTIAL_CONTENT || headers.contains_key(header::CONTENT_RANGE);
+    let part = matches!(status, http::StatusCode::PARTIAL_CONTENT | http::StatusCode::IM_USED)
+        || headers.contains_key(header::CONTENT_RANGE);
     part.then_some("it is a part of a resource, which was not asked for")
 }
 

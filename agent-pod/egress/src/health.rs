@@ -16,19 +16,26 @@ use crate::listen::pause;
 use crate::peer::Peer;
 use crate::refuse::{json, plain};
 use crate::shared::Shared;
+use crate::strangers::Strangers;
+
+/// Most connections at once. The kubelet needs one.
+const CONNECTIONS: usize = 64;
 
 /// The state that probes look at; empty until the start is over.
 pub(crate) type Started = Arc<OnceLock<Arc<Shared>>>;
 
 /// Serves the probes for ever.
 pub(crate) async fn serve(listener: TcpListener, started: Started) {
+    let strangers = Strangers::new(CONNECTIONS);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             pause().await;
             continue;
         };
         let started = Arc::clone(&started);
+        let (stranger, has_to_leave) = strangers.admit();
         tokio::spawn(async move {
+            let _among = stranger;
             let service = service_fn(|request: Request<Incoming>| {
                 let answer = answer(request.uri().path(), &started);
                 async move { Ok::<_, Infallible>(answer) }
@@ -38,7 +45,10 @@ pub(crate) async fn serve(listener: TcpListener, started: Started) {
                 .header_read_timeout(Duration::from_secs(5))
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
-            let _ended = connection.await;
+            tokio::select! {
+                _ended = connection => {}
+                () = has_to_leave => {}
+            }
         });
     }
 }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use redoubt_policy::wire::Inbound;
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -28,8 +28,9 @@ use crate::intake;
 use crate::listen::pause;
 use crate::peer::Peer;
 use crate::refuse::Refused;
-use crate::serve::{self, Http1, Slots};
+use crate::serve::{self, Http1, Slot, Slots};
 use crate::shared::Shared;
+use crate::strangers::{Stranger, Strangers};
 use crate::token;
 
 /// Second place for a caller's token: the API server's proxy takes the first one out.
@@ -46,6 +47,7 @@ const ALPN: [&[u8]; 1] = [b"http/1.1"];
 /// Serves the agent's callers until the drain begins.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, slots: Slots) {
     let names = names(&shared);
+    let strangers = Strangers::new(shared.limits.connections);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -55,7 +57,6 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, slots: Slo
             pause().await;
             continue;
         };
-        let Some(slot) = slots.take() else { continue };
         let _delayed = stream.set_nodelay(true);
         let shared = Arc::clone(&shared);
         let Ok(config) = shared
@@ -65,17 +66,50 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, slots: Slo
         else {
             continue;
         };
+        let (stranger, has_to_leave) = strangers.admit();
+        let connection = Arc::new(Connection { stranger, slot: slots.without(), slots: slots.clone() });
         tokio::spawn(async move {
-            let Ok(Ok(stream)) = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await else {
-                return;
-            };
-            let service = |request: Request<Incoming>| {
-                let shared = Arc::clone(&shared);
-                async move { answer(&shared, request).await }
-            };
-            serve::http1(stream, Http1 { idle: HEAD, connect: false }, slot, service).await;
+            tokio::select! {
+                () = serve_one(shared, config, stream, connection) => {}
+                () = has_to_leave => {}
+            }
         });
     }
+}
+
+/// A connection and its place among others.
+struct Connection {
+    stranger: Stranger,
+    slot: Arc<Slot>,
+    slots: Slots,
+}
+
+impl Connection {
+    /// Somebody who may call has shown a token on it.
+    fn known(&self) -> Result<(), Refused> {
+        if !self.slots.grant(&self.slot) {
+            return Err(unavailable("too many callers at once"));
+        }
+        self.stranger.known();
+        Ok(())
+    }
+}
+
+async fn serve_one(
+    shared: Arc<Shared>,
+    config: Arc<rustls::ServerConfig>,
+    stream: TcpStream,
+    connection: Arc<Connection>,
+) {
+    let Ok(Ok(stream)) = timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await else {
+        return;
+    };
+    let slot = Arc::clone(&connection.slot);
+    let service = |request: Request<Incoming>| {
+        let (shared, connection) = (Arc::clone(&shared), Arc::clone(&connection));
+        async move { answer(&shared, &connection, request).await }
+    };
+    serve::http1(stream, Http1 { idle: HEAD, connect: false }, slot, service).await;
 }
 
 /// Names of the agent's Service.
@@ -89,12 +123,12 @@ fn names(shared: &Shared) -> Vec<String> {
         .collect()
 }
 
-async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(shared: &Arc<Shared>, connection: &Connection, request: Request<Incoming>) -> Response<Body> {
     let mut entry = match shared.audit.begin(Record::new("inbound")).await {
         Ok(entry) => entry,
         Err(refused) => return refused.response(),
     };
-    match forward(shared, request, &mut entry.record).await {
+    match forward(shared, connection, request, &mut entry.record).await {
         Ok((response, task)) => {
             let (mut parts, inner) = response.into_parts();
             headers::strip(&mut parts.headers);
@@ -121,6 +155,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
 
 async fn forward(
     shared: &Shared,
+    connection: &Connection,
     request: Request<Incoming>,
     record: &mut Record,
 ) -> Result<(Response<Incoming>, AbortHandle), Refused> {
@@ -140,6 +175,7 @@ async fn forward(
         )
         .because_of(format!("Agent/{}", policy.agent.name), "spec.callers"));
     }
+    connection.known()?;
     let path = match (&parts.method, parts.uri.path()) {
         (&Method::POST, "/v1/chat/completions") => "/v1/chat/completions",
         (&Method::GET, "/v1/models") => "/v1/models",

@@ -89,6 +89,13 @@ pub(crate) fn read(parts: &Parts, tunnel: Option<&Target>) -> Result<Wanted, Ref
             "Send the method itself.",
         ));
     }
+    if let Some(what) = headers::target_override(&parts.headers) {
+        return Err(Refused::bad(
+            "TargetOverride",
+            format!("{what} can name another host or path than those of the request"),
+            "Name host and path in the URL alone.",
+        ));
+    }
     if headers::is_upgrade(&parts.headers) {
         return Err(Refused::forbidden(
             "UpgradeNotAllowed",

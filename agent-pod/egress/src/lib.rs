@@ -28,6 +28,7 @@ mod refuse;
 mod serve;
 mod shared;
 mod start;
+mod strangers;
 mod token;
 mod trust;
 mod tunnel;

@@ -15,6 +15,8 @@ use crate::verdict::Verdict;
 
 /// Longest body, in bytes.
 const BODY_MAX: usize = 64 * 1024;
+/// Outcome of a call that was executed; any other is the reason why it was not.
+const EXECUTED: &str = "Executed";
 /// Longest text of a report that is recorded, in characters.
 const TEXT_MAX: usize = 256;
 
@@ -90,12 +92,18 @@ async fn tool_call(
     let call: ToolCall = read(request).await?;
     // A name that no policy knows is recorded as claimed: the refused call is what the record is for.
     let source = peer.source(Some(&call.tool), &shared.policy());
-    let record = Record {
+    // Each in a field of its own: tool and function are the brain's words, which must not look like an outcome.
+    let mut record = Record {
         source: Some(source.map_or_else(|_| peer.name().to_owned(), |tool| tool.to_string())),
         tool: Some(short(&call.tool)),
-        detail: Some(format!("{} {} {}", short(&call.function), short(&call.call_id), short(&call.outcome))),
+        function: Some(short(&call.function)),
+        call_id: Some(short(&call.call_id)),
         ..Record::new("tool-call")
     };
+    if call.outcome != EXECUTED {
+        record.decision = "refuse";
+        record.reason = Some(short(&call.outcome));
+    }
     shared.audit.write(record).await?;
     Ok(json(StatusCode::OK, "{}".to_owned()))
 }

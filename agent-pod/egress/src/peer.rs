@@ -1,7 +1,10 @@
 //! Who is at the other end of a connection.
 
+use std::sync::Arc;
+
 use redoubt_policy::target::Source;
 use redoubt_policy::wire::PodPolicy;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::refuse::Refused;
 
@@ -31,6 +34,39 @@ impl Uids {
             _ if uid == self.tools => Some(Peer::Tools),
             _ => None,
         }
+    }
+}
+
+/// How many requests of each container are under way. A connection may carry many (HTTP/2), and each has places in the
+/// audit log until it ends: without a bound the brain could take them all, and leave none for hands and callers.
+pub(crate) struct UnderWay {
+    agent: Arc<Semaphore>,
+    tools: Arc<Semaphore>,
+}
+
+impl UnderWay {
+    /// At most so many of each.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { agent: Arc::new(Semaphore::new(most)), tools: Arc::new(Semaphore::new(most)) }
+    }
+
+    /// A place, until it is dropped.
+    ///
+    /// # Errors
+    /// 503 when too many are under way.
+    pub(crate) fn begin(&self, peer: Peer) -> Result<OwnedSemaphorePermit, Refused> {
+        let own = match peer {
+            Peer::Agent => &self.agent,
+            Peer::Tools => &self.tools,
+        };
+        Arc::clone(own).try_acquire_owned().map_err(|_| {
+            Refused::by_pod(
+                http::StatusCode::SERVICE_UNAVAILABLE,
+                "TooManyRequests",
+                format!("too many requests of the {} container are under way", peer.name()),
+                "Wait until some have ended.",
+            )
+        })
     }
 }
 

@@ -46,6 +46,13 @@ pub(crate) async fn handle(
         Ok(entry) => entry,
         Err(refused) => return refused.response(),
     };
+    let place = match shared.under_way.begin(origin.peer) {
+        Ok(place) => place,
+        Err(refused) => {
+            entry.record.refuse(&refused);
+            return refused.response();
+        }
+    };
     entry.record.detail = Some("given up by the client".to_owned());
     let redaction = match shared.audit.begin(Record::new("redaction")).await {
         Ok(redaction) => redaction,
@@ -87,7 +94,9 @@ pub(crate) async fn handle(
     redaction.record.source.clone_from(&entry.record.source);
     redaction.record.status = entry.record.status;
     let idle = shared.limits.idle;
-    let exchange = Exchange { watchlist, idle, fault, revoked, progress, lease, entry, redaction };
+    let credentials = Arc::clone(&shared.credentials);
+    let exchange =
+        Exchange { place, credentials, watchlist, idle, fault, revoked, progress, lease, entry, redaction };
     let mut response = Response::new(ResponseBody::new(body, exchange, hits).boxed_unsync());
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
@@ -220,7 +229,9 @@ pub(crate) fn scan_head(parts: &Parts, watchlist: &Watchlist) -> Result<(), Refu
     check("URL", url.as_bytes())?;
     check("URL", &percent_decode_str(&url).collect::<Vec<_>>())?;
     for (name, value) in &parts.headers {
-        check("header", name.as_str().as_bytes())?;
+        if let Some(index) = watchlist.in_name(name) {
+            return Err(credential_in_request("header", watchlist.binding(index)));
+        }
         check("header", value.as_bytes())?;
     }
     Ok(())
@@ -239,7 +250,7 @@ fn refuse_credentials(parts: &Parts, wanted: &Wanted, policy: &PodPolicy) -> Res
         .collect();
     let is_slot = |header: &str| {
         here.iter()
-            .any(|it| matches!(&it.inject, Inject::Header { name, .. } if name.eq_ignore_ascii_case(header)))
+            .any(|it| matches!(&it.inject, Inject::Header { name, .. } if name.replace('_', "-").eq_ignore_ascii_case(header)))
     };
     let found = headers::credential(&parts.headers, is_slot)
         .map(|name| ("CredentialHeader", format!("the header {name}")))
@@ -349,9 +360,15 @@ fn watch_policy(
     revoked
 }
 
-/// Overwrites credentials in headers. Returns how many there were.
+/// Overwrites credentials in headers, and leaves out headers that have one in their name. Returns how many there were.
 fn redact_headers(headers: &mut HeaderMap, watchlist: &Watchlist, record: &mut Record) -> u64 {
     let mut hits = 0;
+    let named: Vec<_> = headers.keys().filter_map(|it| Some((it.clone(), watchlist.in_name(it)?))).collect();
+    for (name, index) in named {
+        headers.remove(name);
+        hits += 1;
+        record.binding = watchlist.binding(index).map(str::to_owned);
+    }
     for value in headers.values_mut() {
         if !watchlist.needles.contains(value.as_bytes()) {
             continue;

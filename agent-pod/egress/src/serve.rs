@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -63,7 +63,8 @@ impl Drainer {
 
 /// A place among the connections of one kind. It is free again when the connection and its tunnel have ended.
 pub(crate) struct Slot {
-    _permit: OwnedSemaphorePermit,
+    /// None as long as it is a stranger's.
+    permit: OnceLock<OwnedSemaphorePermit>,
     drain: Drain,
 }
 
@@ -82,7 +83,22 @@ impl Slots {
     /// A place, if one is free.
     pub(crate) fn take(&self) -> Option<Arc<Slot>> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(Arc::new(Slot { _permit: permit, drain: self.drain.clone() }))
+        Some(Arc::new(Slot { permit: permit.into(), drain: self.drain.clone() }))
+    }
+
+    /// For a connection that has no place until [`Slots::grant`] gives it one.
+    pub(crate) fn without(&self) -> Arc<Slot> {
+        Arc::new(Slot { permit: OnceLock::new(), drain: self.drain.clone() })
+    }
+
+    /// Gives the connection a place if it has none. False if none is free.
+    pub(crate) fn grant(&self, slot: &Slot) -> bool {
+        if slot.permit.get().is_some() {
+            return true;
+        }
+        let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else { return false };
+        let _second = slot.permit.set(permit);
+        true
     }
 
     pub(crate) fn drain(&self) -> &Drain {

@@ -10,10 +10,11 @@ use crate::ca::Authority;
 use crate::config::Limits;
 use crate::credentials::Credentials;
 use crate::net::{Dial, Resolve};
-use crate::peer::Uids;
+use crate::peer::{Uids, UnderWay};
 use crate::policy::PolicyFeed;
 use crate::pool::Pool;
 use crate::trust::Trust;
+use crate::upstream::Vaults;
 use crate::verdict::Verdicts;
 
 /// The state of the sidecar.
@@ -24,9 +25,11 @@ pub(crate) struct Shared {
     pub(crate) feed: PolicyFeed,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) verdicts: Verdicts,
+    pub(crate) under_way: UnderWay,
     pub(crate) resolver: Arc<dyn Resolve>,
     pub(crate) dialer: Arc<dyn Dial>,
     pub(crate) trust: Trust,
+    pub(crate) vaults: Vaults,
     pub(crate) pool: Pool,
     pub(crate) authority: Authority,
     pub(crate) audit: Audit,

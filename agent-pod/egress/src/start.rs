@@ -17,10 +17,12 @@ use crate::ca::Authority;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::net::{Dial, Resolve, SystemDialer, SystemResolver};
+use crate::peer::UnderWay;
 use crate::pool::Pool;
 use crate::serve::{Drain, Drainer, Slots};
 use crate::shared::Shared;
 use crate::trust::Trust;
+use crate::upstream::Vaults;
 use crate::verdict::Verdicts;
 use crate::{health, inbound, listen};
 
@@ -97,9 +99,11 @@ impl Egress {
             feed: feed.clone(),
             credentials: Arc::clone(&credentials),
             verdicts: Verdicts::default(),
+            under_way: UnderWay::new(config.limits.connections),
             resolver: seams.resolve,
             dialer: seams.dial,
             trust: Trust::default(),
+            vaults: Vaults::default(),
             pool: Pool::default(),
             authority,
             audit,

@@ -1,7 +1,9 @@
 //! One request to one destination: name to addresses, addresses judged, connection made or taken from the pool, answer
 //! awaited. Redirects are never followed and nothing is tried a second time that may have been received.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
@@ -28,6 +30,8 @@ use crate::shared::Shared;
 
 /// How long a name may take to be looked up.
 const LOOKUP: Duration = Duration::from_secs(5);
+/// Most addresses of a Vault that are remembered.
+const VAULT_ADDRESSES_MAX: usize = 256;
 /// Most addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
@@ -78,10 +82,14 @@ async fn refuse_vault(
             continue;
         }
         let same_host = own.host == target.host;
-        let same_address = !same_host
-            && lookup(shared, &own.host)
-                .await
-                .is_ok_and(|own| addresses.iter().any(|it| own.contains(&it.ip())));
+        let same_address = match same_host {
+            true => true,
+            false => {
+                let found = lookup(shared, &own.host).await;
+                let known = shared.vaults.addresses(&own.host, found)?;
+                addresses.iter().any(|it| known.iter().any(|vault| it.reaches(*vault)))
+            }
+        };
         if same_host || same_address {
             return Err(Refused::forbidden(
                 "VaultNotReachable",
@@ -92,6 +100,33 @@ async fn refuse_vault(
         }
     }
     Ok(())
+}
+
+/// The addresses that Vaults were seen at. A name server that does not answer, or gives one address of several, must not
+/// make a Vault a host like any other.
+#[derive(Default)]
+pub(crate) struct Vaults(Mutex<HashMap<Host, Vec<IpAddr>>>);
+
+impl Vaults {
+    /// All that are known, with those that were just found.
+    ///
+    /// # Errors
+    /// When none was ever found: then nothing can be told from Vault.
+    fn addresses(&self, vault: &Host, found: Result<Vec<IpAddr>, Refused>) -> Result<Vec<IpAddr>, Refused> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Ok(found) => {
+                let known = all.entry(vault.clone()).or_default();
+                known.retain(|it| !found.contains(it));
+                known.extend(found);
+                // The latest are at the end.
+                let surplus = known.len().saturating_sub(VAULT_ADDRESSES_MAX);
+                known.drain(..surplus);
+                Ok(known.clone())
+            }
+            Err(refused) => all.get(vault).cloned().ok_or(refused),
+        }
+    }
 }
 
 /// Host and port of a Vault's address, whose port is 8200 if none is named.

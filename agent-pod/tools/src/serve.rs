@@ -23,6 +23,10 @@ use crate::seen::Seen;
 /// Most calls under way at once; more wait.
 pub const CALLS_MAX: usize = 32;
 
+/// Most calls that are taken and have not ended. More wait before they are read, and are forgotten if the brain hangs up
+/// meanwhile; those that are taken stay, so without a bound they would pile up.
+pub const TAKEN_MAX: usize = 2 * CALLS_MAX;
+
 /// Most bytes of a call.
 pub const CALL_BYTES_MAX: usize = 512 * 1024;
 
@@ -39,6 +43,7 @@ pub struct Hands {
     reports: Client,
     seen: Mutex<Seen>,
     permits: Semaphore,
+    taken: Arc<Semaphore>,
     limit: Duration,
 }
 
@@ -55,6 +60,7 @@ impl Hands {
             reports: Client::new(&args.egress, REPORT_LIMIT),
             seen: Mutex::new(Seen::new(REMEMBERED)),
             permits: Semaphore::new(CALLS_MAX),
+            taken: Arc::new(Semaphore::new(TAKEN_MAX)),
         }
     }
 
@@ -130,6 +136,8 @@ async fn call(hands: Arc<Hands>, request: Request<Incoming>) -> Result<CallResul
     let invalid = |status, message: &str| {
         (status, Refusal::new("InvalidCall", "Call", "", message, "send it again, whole and smaller"))
     };
+    // The semaphore is never closed.
+    let place = Arc::clone(&hands.taken).acquire_owned().await;
     let body = read_up_to(request.into_body(), CALL_BYTES_MAX)
         .await
         .map_err(|_| invalid(StatusCode::BAD_REQUEST, "the call broke off"))?;
@@ -138,7 +146,11 @@ async fn call(hands: Arc<Hands>, request: Request<Incoming>) -> Result<CallResul
     }
     let call = Call::parse(&body.bytes).map_err(|refusal| (StatusCode::BAD_REQUEST, refusal))?;
     // In a task of its own: hanging up must not leave a call unrecorded.
-    tokio::spawn(async move { hands.call(call).await }).await.unwrap_or_else(|error| {
+    let task = async move {
+        let _place = place;
+        hands.call(call).await
+    };
+    tokio::spawn(task).await.unwrap_or_else(|error| {
         tracing::error!(%error, "a call ended unexpectedly");
         let help = "look at the log of the tools container";
         Err((

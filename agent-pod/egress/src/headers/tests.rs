@@ -41,12 +41,22 @@ fn headers_that_look_like_credentials() {
         "x-slot",
         "acme-api-key",
         "x-acme-auth-token",
+        "x_api_key",
+        "x-auth_token",
+        "x_slot",
+        "acme_api_key",
     ] {
         check(name, true);
     }
-    for name in
-        ["accept", "content-type", "user-agent", "idempotency-key", "x-request-id", "anthropic-version"]
-    {
+    for name in [
+        "accept",
+        "content-type",
+        "user-agent",
+        "idempotency-key",
+        "x-request-id",
+        "x_request_id",
+        "anthropic-version",
+    ] {
         check(name, false);
     }
 }
@@ -70,7 +80,19 @@ fn methods_are_not_overridden() {
     };
     check(&[("X-HTTP-Method-Override", "DELETE")], None, Some("x-http-method-override"));
     check(&[], Some("a=1&_method=DELETE"), Some("_method"));
+    check(&[("X_HTTP-Method_Override", "DELETE")], None, Some("x-http-method-override"));
     check(&[("x-method", "1")], Some("method=1"), None);
+}
+
+#[test]
+fn targets_are_not_overridden() {
+    let check = |name, expected| assert_eq!(target_override(&map(&[(name, "/x")])), expected, "{name}");
+    check("X-Original-URL", Some("x-original-url"));
+    check("X_Rewrite_URL", Some("x-rewrite-url"));
+    check("X-Forwarded-Host", Some("x-forwarded-host"));
+    check("Forwarded", Some("forwarded"));
+    check("X-Forwarded-For", None);
+    check("X-Original", None);
 }
 
 #[test]

@@ -175,3 +175,45 @@ async fn events_reach_the_caller_as_they_come() {
         read.extend_from_slice(&space[..n]);
     }
 }
+
+#[tokio::test]
+async fn strangers_cannot_keep_callers_out() {
+    let world = World::with(Setup {
+        extra: vec!["--max-connections".to_owned(), "4".to_owned()],
+        ..Setup::default()
+    })
+    .await;
+    agent(&world);
+    let good = format!("Authorization: Bearer {}\r\n", world.issuer.token("caller", AUDIENCE));
+    let unlisted = world.issuer.token("other", AUDIENCE);
+    let ca = world.ca_pem().await;
+    // A listed caller keeps its connection, whoever else comes.
+    let stream = TcpStream::connect(world.inbound).await.unwrap();
+    let mut listed = tls_over(stream, &ca, NAME, &[b"http/1.1"]).await.unwrap();
+    listed.write_all(format!("GET /v1/models HTTP/1.1\r\nHost: x\r\n{good}\r\n").as_bytes()).await.unwrap();
+    let mut space = [0; 4096];
+    assert!(listed.read(&mut space).await.unwrap() > 0);
+    // Without a word, with a handshake, with a token of somebody who is not listed.
+    let mut held = Vec::new();
+    let mut shaken = Vec::new();
+    for number in 0..12 {
+        let stream = TcpStream::connect(world.inbound).await.unwrap();
+        if number % 3 == 0 {
+            held.push(stream);
+            continue;
+        }
+        let Ok(mut tls) = tls_over(stream, &ca, NAME, &[b"http/1.1"]).await else { continue };
+        if number % 3 == 1 {
+            let request =
+                format!("GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {unlisted}\r\n\r\n");
+            tls.write_all(request.as_bytes()).await.unwrap();
+            assert!(tls.read(&mut space).await.unwrap() > 0);
+        }
+        shaken.push(tls);
+    }
+    assert_eq!(call(&world, "GET", "/v1/models", &good).await.status, 200);
+    // The oldest stranger had to make room.
+    assert_eq!(held[0].read(&mut space).await.unwrap_or(0), 0);
+    let request = format!("GET /v1/models HTTP/1.1\r\nHost: x\r\n{good}Connection: close\r\n\r\n");
+    assert_eq!(parse(&exchange(&mut listed, request.as_bytes()).await, false).unwrap().status, 200);
+}

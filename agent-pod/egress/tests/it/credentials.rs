@@ -66,6 +66,9 @@ async fn the_agents_own_credentials_are_refused_on_bound_hosts_only() {
         "Cookie: session=mine",
         "X-Auth-Token: mine",
         "Proxy-Authorization: Basic eDp5",
+        // Servers behind CGI and WSGI read an underscore as a hyphen.
+        "X_Api_Key: mine",
+        "X-Auth_Token: mine",
     ] {
         let header = format!("{header}\r\n");
         let bound = world.refusal("GET", "https://api.test/v1/x", &header, "").await;
@@ -78,6 +81,12 @@ async fn the_agents_own_credentials_are_refused_on_bound_hosts_only() {
         (403, "CredentialHeader".to_owned())
     );
     assert_eq!(world.refusal("GET", "https://api.test/v1/x", slot, "").await.0, 200);
+    let alias = "X_Service_Key: mine\r\n";
+    assert_eq!(
+        world.refusal("GET", "https://keyed.test/out", alias, "").await,
+        (403, "CredentialHeader".to_owned())
+    );
+    assert_eq!(world.refusal("GET", "https://keyed.test/out", "X_Request_Id: 1\r\n", "").await.0, 200);
     for parameter in ["api_key", "access_token", "key", "API_KEY", "access%5ftoken"] {
         let url = |host: &str| format!("https://{host}/v1/x?a=b&{parameter}=mine");
         assert_eq!(

@@ -140,3 +140,20 @@ async fn connections_are_bounded_for_each_kind() {
     }
     panic!("places were not freed");
 }
+
+#[tokio::test]
+async fn idle_connections_cannot_keep_the_probes_away() {
+    use tokio::io::AsyncReadExt as _;
+    let world = World::new().await;
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(TcpStream::connect(world.health).await.unwrap());
+    }
+    // The oldest makes room for the newest, which still gets its answer.
+    assert_eq!(held[0].read(&mut [0; 16]).await.unwrap_or(0), 0);
+    // Were it the limit of time that ended the first, the last would be over by now too.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let answer =
+        exchange(&mut held[99], b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    assert_eq!(parse(&answer, false).unwrap().status, 200);
+}

@@ -1,5 +1,7 @@
 //! Destinations that give the credential back.
 
+use std::sync::Arc;
+
 use crate::support::{SECRET, Step, World, ok};
 
 fn masked(text: &str) -> String {
@@ -133,4 +135,83 @@ async fn events_are_not_held_back() {
         assert!(n > 0);
         read.extend_from_slice(&space[..n]);
     }
+}
+
+#[tokio::test]
+async fn in_the_name_of_a_header() {
+    let world = World::new().await;
+    // The HTTP library puts names into lower case, which is no disguise.
+    world
+        .api
+        .answer_raw(format!("HTTP/1.1 200 OK\r\nX-{SECRET}-Y: 1\r\nX-Plain: 1\r\nContent-Length: 0\r\n\r\n"));
+    let answer = world.get("https://api.test/v1/x").await;
+    assert!(!answer.head.to_lowercase().contains(&SECRET.to_lowercase()), "{}", answer.head);
+    assert_eq!((answer.status, answer.header("x-plain")), (200, Some("1")));
+    assert_eq!(world.audit.record(|it| it["event"] == "redaction").await["redactions"], 1);
+}
+
+#[tokio::test]
+async fn other_forms_of_an_answer_are_not_asked_for_on_bound_hosts() {
+    let world = World::new().await;
+    let headers = "A-IM: diffe\r\nAccept-Charset: utf-16\r\nAccept: */*\r\n";
+    world.request("GET", "https://api.test/v1/x", headers, "").await;
+    let seen = world.api.seen().pop().unwrap();
+    assert_eq!(
+        (seen.header("a-im"), seen.header("accept-charset"), seen.header("accept")),
+        (None, None, Some("*/*"))
+    );
+    world.request("GET", "https://free.test/", headers, "").await;
+    assert_eq!(world.free.seen().pop().unwrap().header("a-im"), Some("diffe"));
+    let part = "HTTP/1.1 226 IM Used\r\nIM: diffe\r\nContent-Length: 3\r\n\r\nxyz";
+    world.api.answer_raw(part);
+    world.free.answer_raw(part);
+    assert_eq!(
+        world.refusal("GET", "https://api.test/v1/x", "", "").await,
+        (502, "ResponseUnreadable".to_owned())
+    );
+    assert_eq!(world.get("https://free.test/").await.text(), "xyz");
+}
+
+#[tokio::test]
+async fn a_value_that_is_newer_than_the_answer() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const NEWER: &str = "newer-Value-9876543210";
+    let world = World::new().await;
+    world.vault_values.lock().unwrap().insert("newer".to_owned(), NEWER.to_owned());
+    let word = Arc::new(tokio::sync::Notify::new());
+    let (go_on, text) = (Arc::clone(&word), format!("one {SECRET} two {NEWER} end"));
+    world.free.answer(move |_| {
+        vec![
+            Step::Write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nbegin ".to_vec()),
+            Step::Await(Arc::clone(&go_on)),
+            Step::Write(text.clone().into_bytes()),
+            Step::Close,
+        ]
+    });
+    // An answer is under way when the credential is replaced.
+    let mut open = world.connect().await;
+    open.write_all(b"GET https://free.test/log HTTP/1.1\r\nHost: free.test\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut read = Vec::new();
+    while !read.windows(6).any(|it| it == b"begin ") {
+        let mut space = [0; 1024];
+        let n = open.read(&mut space).await.unwrap();
+        assert!(n > 0);
+        read.extend_from_slice(&space[..n]);
+    }
+    world.mount(101, |policy| policy["bindings"][0]["path"] = "newer".into());
+    while world.api.seen().last().and_then(|seen| seen.header("authorization").map(str::to_owned))
+        != Some(format!("Bearer {NEWER}"))
+    {
+        world.get("https://api.test/v1/x").await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    word.notify_one();
+    open.read_to_end(&mut read).await.unwrap();
+    let read = String::from_utf8(read).unwrap();
+    assert!(read.contains("one ") && read.contains(" two ") && read.contains(" end"), "{read}");
+    assert!(!read.contains(SECRET) && !read.contains(NEWER), "{read}");
+    let record = world.audit.record(|it| it["event"] == "redaction" && it["host"] == "free.test").await;
+    assert_eq!(record["redactions"], 2);
 }

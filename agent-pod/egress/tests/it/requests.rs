@@ -172,7 +172,43 @@ async fn vault_is_the_sidecars_alone() {
     for url in ["https://vault.test:8200/v1/sys/health", "https://alias.test:8200/"] {
         assert_eq!(world.refusal("GET", url, "", "").await, (403, "VaultNotReachable".to_owned()), "{url}");
     }
+    // Other forms of that address, and the same address when Vault's own name is not resolved for the moment.
+    let alias = |address: &str| {
+        world.names.addresses.lock().unwrap().insert("alias.test".to_owned(), vec![ip(address)]);
+    };
+    let refused = (403, "VaultNotReachable".to_owned());
+    for address in ["::ffff:10.0.0.4", "64:ff9b::a00:4", "2002:a00:4::1"] {
+        alias(address);
+        assert_eq!(world.refusal("GET", "https://alias.test:8200/", "", "").await, refused, "{address}");
+    }
+    let own = world.names.addresses.lock().unwrap().remove("vault.test").unwrap();
+    alias("10.0.0.4");
+    assert_eq!(world.refusal("GET", "https://alias.test:8200/", "", "").await, refused);
+    world.names.addresses.lock().unwrap().insert("vault.test".to_owned(), own);
     assert_eq!(world.vault.seen().len(), before);
+    // Another server at that port.
+    alias("10.0.0.2");
+    world.names.ports.lock().unwrap().insert((ip("10.0.0.2"), 8200), world.free.address);
+    assert_eq!(world.refusal("GET", "https://alias.test:8200/", "", "").await.1, "UpstreamTLS");
+    assert_eq!(world.get("https://free.test/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_vault_whose_address_was_never_known_is_not_reached_by_another_name() {
+    let world = World::with(Setup {
+        policy: Box::new(|policy| {
+            let mut vault = policy["vaults"][0].clone();
+            vault["name"] = "second".into();
+            vault["address"] = "https://unknown.test:443".into();
+            policy["vaults"].as_array_mut().unwrap().push(vault);
+        }),
+        ..Setup::default()
+    })
+    .await;
+    assert_eq!(world.refusal("GET", "https://free.test/", "", "").await, (502, "NameNotResolved".to_owned()));
+    assert!(world.free.seen().is_empty());
+    assert_eq!(world.get("http://plain.test/").await.status, 200);
+    world.names.addresses.lock().unwrap().insert("unknown.test".to_owned(), vec![ip("10.0.0.9")]);
     assert_eq!(world.get("https://free.test/").await.status, 200);
 }
 
@@ -183,15 +219,20 @@ async fn odd_requests_are_refused() {
         ("GET", "Upgrade: websocket\r\nConnection: upgrade\r\n", "", (403, "UpgradeNotAllowed")),
         ("GET", "Upgrade: h2c\r\nHTTP2-Settings: x\r\n", "", (403, "UpgradeNotAllowed")),
         ("POST", "X-HTTP-Method-Override: DELETE\r\n", "x", (400, "MethodOverride")),
+        ("POST", "X_HTTP_Method-Override: DELETE\r\n", "x", (400, "MethodOverride")),
+        ("GET", "X-Original-URL: /admin\r\n", "", (400, "TargetOverride")),
+        ("GET", "X_Rewrite_URL: /admin\r\n", "", (400, "TargetOverride")),
+        ("GET", "X-Forwarded-Host: other.test\r\n", "", (400, "TargetOverride")),
         ("POST", "Expect: something\r\n", "x", (417, "ExpectationUnknown")),
         ("GET", "", "body", (400, "BodyNotAllowed")),
         ("GET", "Redoubt-Tool: weather\r\n", "", (403, "ToolNotAccepted")),
         ("POST", "Expect: 100-continue\r\n", "x", (200, "-")),
+        ("GET", "X-Original-Request: 1\r\nX_Forwarded_For: 192.0.2.1\r\n", "", (200, "-")),
     ] {
         let (status, reason) = world.refusal(method, "https://free.test/", headers, body).await;
         assert_eq!((status, reason.as_str()), expected, "{method} {headers:?}");
     }
-    assert_eq!(world.free.seen().len(), 1);
+    assert_eq!(world.free.seen().len(), 2);
 }
 
 #[tokio::test]
@@ -254,6 +295,22 @@ async fn tools_act_for_the_tool_that_they_name() {
         serde_json::json!({"tool": "weather", "function": "now", "callId": "1", "outcome": "ok\r\nfake"});
     assert_eq!(world.post_local("/v1/audit/tool-call", &call).await.status, 200);
     world.audit.record(|it| it["event"] == "tool-call" && it["tool"] == "weather").await;
+    // What the brain calls a function cannot stand for the outcome of another call.
+    let call = serde_json::json!({
+        "tool": "weather", "function": "now 7 Executed", "callId": "8", "outcome": "UnknownFunction",
+    });
+    assert_eq!(world.post_local("/v1/audit/tool-call", &call).await.status, 200);
+    let told = |it: &serde_json::Value| it["event"] == "tool-call" && it["callId"] == "8";
+    let record = world.audit.record(told).await;
+    assert_eq!(
+        (&record["function"], &record["decision"], &record["reason"]),
+        (&"now 7 Executed".into(), &"refuse".into(), &"UnknownFunction".into())
+    );
+    let call =
+        serde_json::json!({"tool": "weather", "function": "now", "callId": "9", "outcome": "Executed"});
+    assert_eq!(world.post_local("/v1/audit/tool-call", &call).await.status, 200);
+    let record = world.audit.record(|it| it["event"] == "tool-call" && it["callId"] == "9").await;
+    assert_eq!((&record["function"], &record["decision"]), (&"now".into(), &"allow".into()));
 }
 
 #[tokio::test]

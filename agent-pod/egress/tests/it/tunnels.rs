@@ -199,3 +199,39 @@ async fn every_certificate_has_a_key_of_its_own() {
         all.concat().into_iter().chain(keys(&one, "api.test").await).collect();
     assert_eq!(distinct.len(), 5, "two leaves and the authority of one sidecar, both of the other");
 }
+
+#[tokio::test]
+async fn requests_under_way_are_bounded_whatever_connections_carry_them() {
+    let world = World::with(Setup {
+        extra: vec!["--max-connections".to_owned(), "3".to_owned()],
+        ..Setup::default()
+    })
+    .await;
+    world.api.answer(|seen| match seen.head.contains("/hang") {
+        true => vec![crate::support::Step::Hang],
+        false => crate::support::ok("fine"),
+    });
+    let (_, _, stream) = open(&world, "api.test:443").await;
+    let tls = tls_over(stream, &world.ca_pem().await, "api.test", &[b"h2"]).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await.unwrap();
+    tokio::spawn(connection);
+    let ask = |path: &str| {
+        let request = Request::builder().uri(format!("https://api.test/v1/{path}"));
+        let mut sender = sender.clone();
+        async move { sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap() }
+    };
+    let hanging: Vec<_> = (0..3).map(|_| tokio::spawn(ask("hang"))).collect();
+    while world.api.seen().len() < 3 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let answer = ask("x").await;
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["redoubt-refused"], "TooManyRequests");
+    world.audit.record(|it| it["reason"] == "TooManyRequests").await;
+    for task in hanging {
+        task.abort();
+    }
+    while ask("x").await.status() != 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}

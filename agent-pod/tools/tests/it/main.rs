@@ -277,3 +277,27 @@ fn without_an_acceptable_policy_there_is_no_start() {
         assert!(log["message"].as_str().unwrap().contains(said), "{what}: {log}");
     }
 }
+
+#[tokio::test]
+async fn calls_that_the_brain_hangs_up_on_do_not_pile_up() {
+    use tokio::io::AsyncWriteExt as _;
+    const FLOOD: usize = 300;
+    let upstream = Upstream::start(|_, _| vec![Step::Hang]).await;
+    let world = World::start(&upstream.url, &["--call-timeout-seconds", "2"]).await;
+    for number in 0..FLOOD {
+        let body = json!({"name": "shop__get", "arguments": {"id": "1"}, "callId": format!("f-{number}")})
+            .to_string();
+        let head = format!("POST /v1/call HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        let mut stream = tokio::net::UnixStream::connect(&world.socket).await.unwrap();
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        // Long enough for the call to be taken, if it is.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    // What is asked next is answered, and what was taken comes to its end and is reported.
+    assert_eq!(world.call("shop__none", json!({}), "after").await.0, 404);
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let reports = world.egress.audit();
+    let flood = reports.iter().filter(|it| it["outcome"] == "ToolTimeout").count();
+    assert!((1..=redoubt_tools::serve::TAKEN_MAX).contains(&flood), "{flood} of {FLOOD} were taken");
+    assert!(reports.iter().any(|it| it["callId"] == "after"));
+}

@@ -19,6 +19,8 @@ pub(crate) enum Step {
     /// Each byte in a record of its own.
     Bytewise(Vec<u8>),
     Pause(u64),
+    /// Goes on when the test says so.
+    Await(Arc<tokio::sync::Notify>),
     /// Says nothing more.
     Hang,
     /// Closes the connection.
@@ -138,6 +140,7 @@ impl Double {
                         }
                     }
                     Step::Pause(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
+                    Step::Await(word) => word.notified().await,
                     Step::Hang => std::future::pending().await,
                     Step::Close => {
                         let _closed = stream.shutdown().await;
