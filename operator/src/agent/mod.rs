@@ -87,12 +87,16 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
         Err(error) => {
             let metadata = &error.metadata;
             warn!(namespace = metadata.namespace, name = metadata.name, %error, "Agent cannot be read");
-            return Ok(Action::await_change());
+            // Fails closed: it is not known what would be wanted of the pod.
+            return stop(&watched, &context, "it cannot be read").await;
         }
     };
-    let ending = context.world.is_ending(&agent.namespace().unwrap_or_default());
-    if ending || agent.metadata.deletion_timestamp.is_some() {
+    if context.world.is_ending(&agent.namespace().unwrap_or_default()) {
         return Ok(Action::await_change());
+    }
+    if agent.metadata.deletion_timestamp.is_some() {
+        // A finalizer of anyone can hold it for long, and so does deleting it without its children.
+        return stop(&watched, &context, "it is being deleted").await;
     }
     let now = Timestamp::now();
     let reference = ObjectRef::from_obj(&*watched);
@@ -101,7 +105,7 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
     let applier = Applier {
         client: &context.client,
         events: &context.events,
-        agent,
+        agent: &watched,
         attempt: context.attempt(&reference),
         now,
     };
@@ -134,6 +138,18 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Ends the pod of an Agent that nothing else can be done for.
+async fn stop(watched: &WatchedAgent, context: &Context, why: &str) -> Result<Action, VisitError> {
+    let namespace = watched.namespace().unwrap_or_default();
+    let observed = dereference::observe(&context.world, &namespace, &names::child(&watched.name_any()));
+    if observed.pod.is_some() {
+        info!(namespace, agent = watched.name_any(), why, "the pod is not to run");
+    }
+    let (client, events) = (&context.client, &context.events);
+    Applier { client, events, agent: watched, attempt: 0, now: Timestamp::now() }.stop(&observed).await?;
+    Ok(Action::requeue(RESYNC))
 }
 
 /// When to come back after a visit that ended early.
