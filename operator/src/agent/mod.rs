@@ -88,7 +88,9 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
             let metadata = &error.metadata;
             warn!(namespace = metadata.namespace, name = metadata.name, %error, "Agent cannot be read");
             // Fails closed: it is not known what would be wanted of the pod.
-            return stop(&watched, &context, "it cannot be read").await;
+            let next = stop(&watched, &context, "it cannot be read").await?;
+            forget_conditions(&watched, &context).await?;
+            return Ok(next);
         }
     };
     if context.world.is_ending(&agent.namespace().unwrap_or_default()) {
@@ -150,6 +152,20 @@ async fn stop(watched: &WatchedAgent, context: &Context, why: &str) -> Result<Ac
     let (client, events) = (&context.client, &context.events);
     Applier { client, events, agent: watched, attempt: 0, now: Timestamp::now() }.stop(&observed).await?;
     Ok(Action::requeue(RESYNC))
+}
+
+/// Takes the conditions of an Agent away that cannot be read: someone else may have written them, and what they say does
+/// not hold. If nothing else was wrong, it can be read again.
+async fn forget_conditions(watched: &WatchedAgent, context: &Context) -> Result<(), VisitError> {
+    let namespace = watched.namespace().unwrap_or_default();
+    // The answer may still be unreadable.
+    let api: Api<WatchedAgent> = Api::namespaced(context.client.clone(), &namespace);
+    let none = json!({ "status": { "conditions": null } });
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..Default::default() };
+    match api.patch_status(&watched.name_any(), &params, &Patch::Merge(&none)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(VisitError::Status(error)),
+    }
 }
 
 /// When to come back after a visit that ended early.

@@ -112,7 +112,7 @@ fn what_the_sidecar_refused() {
     check(&crashed("PolicyRefused"), true, (Unknown, Reason::PodFailed), refused, refused);
     // A reason that is none of ours is told and claims nothing.
     let foreign = (False, Reason::PodFailed);
-    check(&crashed("Ready"), false, (True, Reason::NoBindings), STARTING, (False, Reason::Ready));
+    check(&crashed("Ready"), false, (True, Reason::NoBindings), STARTING, foreign);
     check(&crashed("Whatever"), false, (True, Reason::NoBindings), STARTING, foreign);
 }
 
