@@ -215,17 +215,9 @@ fn editor_cannot_get_into_the_pod() {
             "targetContainerName": "egress", "securityContext": {"allowPrivilegeEscalation": false,
                 "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
                 "seccompProfile": {"type": "RuntimeDefault"}}}]}});
-        let arguments = [
-            "patch",
-            "-n",
-            "guard-exec",
-            "pod",
-            CHILD,
-            "--subresource=ephemeralcontainers",
-            "--dry-run=server",
-            "-p",
-        ];
-        cluster.kubectl(&[&arguments[..], &[patch.to_string().as_str()]].concat())
+        let arguments =
+            ["patch", "pod", CHILD, "-n", "guard-exec", "--subresource=ephemeralcontainers", "-p"];
+        cluster.kubectl(&[&arguments[..], &[patch.to_string().as_str(), "--dry-run=server"]].concat())
     });
     guard_refuses(
         "redoubt-agent-pod-access",
@@ -326,12 +318,12 @@ fn kubelet_gets_tokens_for_the_agents_own_pod_alone() {
     // A pod from before the guards were there, with the account of an agent.
     let removed = Removed::new(&cluster, "redoubt-agent-objects");
     let image = cluster.image("hostile").expect("an image");
+    let mut pod: serde_json::Value =
+        serde_json::from_str(&foreign_pod("before", CHILD, &image, &json!({}))).expect("JSON");
+    pod["spec"]["volumes"] = json!([{"name": "t", "projected": {"sources": [
+        {"serviceAccountToken": {"audience": "vault", "path": "token"}}]}}]);
     eventually("a pod from before", true, &|| {
-        cluster.run(
-            "kubectl",
-            &["create", "-n", "guard-kubelet", "-f", "-"],
-            &foreign_pod("before", CHILD, &image, &json!({})),
-        )
+        cluster.run("kubectl", &["create", "-n", "guard-kubelet", "-f", "-"], &pod.to_string())
     })
     .expect("created");
     drop(removed);

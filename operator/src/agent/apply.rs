@@ -412,7 +412,7 @@ mod tests {
     async fn a_pod_is_deleted_by_its_uid() {
         let (client, request) = api_server().await;
         let events = Events::new(client.clone());
-        let agent = fixtures::agent("a");
+        let agent = kube::core::DeserializeGuard(Ok(fixtures::agent("a")));
         let pod: Pod = fixtures::object(json!({ "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": "redoubt-agent-a", "namespace": "team", "uid": "uid-of-the-pod" } }));
         let applier = Applier {
