@@ -77,13 +77,23 @@ pub fn merge(
                 type_: (*kind).to_owned(),
                 status: verdict.truth.as_str().to_owned(),
                 reason: verdict.reason.as_str().to_owned(),
-                message: verdict.message.chars().take(MESSAGE_MAX).collect(),
+                message: plain(&verdict.message),
                 observed_generation: generation,
                 last_transition_time: unchanged
                     .map_or(Time(now), |condition| condition.last_transition_time.clone()),
             }
         })
         .collect()
+}
+
+/// The message with nothing in it that moves a terminal's cursor or the direction of writing: parts of it come from the
+/// pod.
+fn plain(message: &str) -> String {
+    let moves = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    message.chars().take(MESSAGE_MAX).map(|c| if moves(c) { ' ' } else { c }).collect()
 }
 
 /// Conditions whose status or reason is not as before: what is worth an event.
@@ -114,6 +124,13 @@ mod tests {
         check(Verdict::unknown(Reason::Starting, "b"), 10, false);
         check(Verdict::unknown(Reason::Replacing, "b"), 10, true);
         check(Verdict::yes(Reason::Ready, "b"), 20, true);
+    }
+
+    #[test]
+    fn a_message_cannot_repaint_a_terminal() {
+        let said = Verdict::no(Reason::PodFailed, "a\u{1b}[2Jb\r\nc\u{9b}d\u{202e}e \u{e4}\u{1f600}");
+        let next = merge(&[], &[("Ready", said)], None, Timestamp::UNIX_EPOCH);
+        assert_eq!(next[0].message, "a [2Jb  c d e \u{e4}\u{1f600}");
     }
 
     #[test]

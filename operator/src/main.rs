@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Parser;
-use kube::Client;
 use redoubt_crds::names;
-use redoubt_operator::{Options, run};
+use redoubt_operator::{Options, client, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
@@ -51,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn start(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+async fn start(options: Options) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let shutdown = async move {
@@ -60,7 +59,7 @@ async fn start(options: Options) -> Result<(), Box<dyn std::error::Error>> {
             _ = interrupt.recv() => {}
         }
     };
-    let client = Client::try_default().await?;
+    let client = client::connect().await?;
     run(client, options, shutdown).await?;
     Ok(())
 }

@@ -38,6 +38,9 @@ enum Segment {
     Argument(String),
 }
 
+/// Deepest nesting of a function's parameters. Every reader of the policy has a limit, and none may be the first to meet it.
+pub const DEPTH_MAX: usize = 32;
+
 /// Why a function is not a usable template.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -64,6 +67,8 @@ pub enum TemplateError {
     NoPlace { argument: String, method: Method },
     #[error("parameters refers to another document: {0:?}; only references that begin with '#' are allowed")]
     Reference(String),
+    #[error("parameters is nested deeper than {DEPTH_MAX} levels")]
+    Depth,
 }
 
 impl TemplateError {
@@ -75,9 +80,11 @@ impl TemplateError {
             Self::Method(_) | Self::Options => Some("method"),
             Self::Path(_) | Self::Segment => Some("path"),
             Self::UsedTwice(_) => Some("query"),
-            Self::NotAnObject | Self::Undeclared(_) | Self::NoPlace { .. } | Self::Reference(_) => {
-                Some("parameters")
-            }
+            Self::NotAnObject
+            | Self::Undeclared(_)
+            | Self::NoPlace { .. }
+            | Self::Reference(_)
+            | Self::Depth => Some("parameters"),
         }
     }
 }
@@ -264,11 +271,24 @@ fn declared(parameters: &Value) -> Result<BTreeSet<String>, TemplateError> {
         .as_object()
         .filter(|schema| schema.get("type").and_then(Value::as_str) == Some("object"))
         .ok_or(TemplateError::NotAnObject)?;
+    if !is_within(parameters, DEPTH_MAX) {
+        return Err(TemplateError::Depth);
+    }
     foreign_reference(parameters)?;
     match schema.get("properties") {
         None => Ok(BTreeSet::new()),
         Some(Value::Object(properties)) => Ok(properties.keys().cloned().collect()),
         Some(_) => Err(TemplateError::NotAnObject),
+    }
+}
+
+/// Whether no more than `levels` arrays and objects are open at once.
+fn is_within(value: &Value, levels: usize) -> bool {
+    let Some(below) = levels.checked_sub(1) else { return !value.is_object() && !value.is_array() };
+    match value {
+        Value::Object(members) => members.values().all(|value| is_within(value, below)),
+        Value::Array(items) => items.iter().all(|value| is_within(value, below)),
+        _ => true,
     }
 }
 

@@ -215,17 +215,9 @@ fn editor_cannot_get_into_the_pod() {
             "targetContainerName": "egress", "securityContext": {"allowPrivilegeEscalation": false,
                 "runAsNonRoot": true, "capabilities": {"drop": ["ALL"]},
                 "seccompProfile": {"type": "RuntimeDefault"}}}]}});
-        let arguments = [
-            "patch",
-            "-n",
-            "guard-exec",
-            "pod",
-            CHILD,
-            "--subresource=ephemeralcontainers",
-            "--dry-run=server",
-            "-p",
-        ];
-        cluster.kubectl(&[&arguments[..], &[patch.to_string().as_str()]].concat())
+        let arguments =
+            ["patch", "pod", CHILD, "-n", "guard-exec", "--subresource=ephemeralcontainers", "-p"];
+        cluster.kubectl(&[&arguments[..], &[patch.to_string().as_str(), "--dry-run=server"]].concat())
     });
     guard_refuses(
         "redoubt-agent-pod-access",
@@ -260,4 +252,103 @@ fn nobody_says_for_the_kubelet_how_an_agent_pod_fares() {
             cluster.kubectl(&[&arguments[..], &["--dry-run=server", "-p", &patch]].concat())
         },
     );
+}
+
+#[test]
+fn editor_can_neither_force_nor_draw_out_the_end_of_the_pod() {
+    let cluster = cluster();
+    let (_team, editor) = ready_team(&cluster, "guard-deletion");
+    let guard = "redoubt-agent-pod-deletion";
+    let message = "an agent's pod is given 1 to 30 seconds to end";
+    for grace in ["--grace-period=0", "--grace-period=99999"] {
+        let arguments = ["delete", "pod", CHILD, grace, "--force", "--wait=false", "--dry-run=server"];
+        let arguments: Vec<&str> =
+            arguments.into_iter().filter(|a| grace.ends_with("=0") || *a != "--force").collect();
+        guard_refuses(guard, message, grace, &|| {}, &|| editor.kubectl(&arguments, ""));
+    }
+    let collection = "/api/v1/namespaces/guard-deletion/pods?dryRun=All&gracePeriodSeconds=99999";
+    guard_refuses(guard, message, "a deletion of many", &|| {}, &|| {
+        editor.kubectl(&["delete", "--raw", collection], "")
+    });
+    let evict = |seconds: u32| {
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": CHILD},
+            "deleteOptions": {"gracePeriodSeconds": seconds, "dryRun": ["All"]}});
+        let path = format!("/api/v1/namespaces/guard-deletion/pods/{CHILD}/eviction");
+        editor.kubectl(&["create", "--raw", &path, "-f", "-"], &eviction.to_string())
+    };
+    guard_refuses(guard, message, "an eviction", &|| {}, &|| evict(99999));
+    evict(20).expect("an ordinary eviction");
+    editor.kubectl(&["delete", "pod", CHILD, "--dry-run=server"], "").expect("an ordinary deletion");
+    // Who may delete nodes may remove the pod of a lost one.
+    cluster
+        .kubectl(&[
+            "delete",
+            "pod",
+            CHILD,
+            "-n",
+            "guard-deletion",
+            "--grace-period=0",
+            "--force",
+            "--dry-run=server",
+        ])
+        .expect("the administrator may force it");
+}
+
+#[test]
+fn the_garbage_collector_does_not_orphan_a_pod() {
+    let cluster = cluster();
+    let (_team, _editor) = ready_team(&cluster, "guard-orphan");
+    let as_collector = "--as=system:serviceaccount:kube-system:generic-garbage-collector";
+    let patch = json!({"metadata": {"ownerReferences": null}}).to_string();
+    let orphan = |what: &str| {
+        let arguments =
+            ["patch", what, CHILD, "-n", "guard-orphan", as_collector, "--dry-run=server", "--type=merge"];
+        cluster.kubectl(&[&arguments[..], &["-p", patch.as_str()]].concat())
+    };
+    guard_refuses("redoubt-agent-objects", "are the operator's", "orphaning a pod", &|| {}, &|| {
+        orphan("pod")
+    });
+    orphan("configmap").expect("it orphans what does not run");
+}
+
+#[test]
+fn kubelet_gets_tokens_for_the_agents_own_pod_alone() {
+    let cluster = cluster();
+    let (team, _editor) = ready_team(&cluster, "guard-kubelet");
+    // A pod from before the guards were there, with the account of an agent.
+    let removed = Removed::new(&cluster, "redoubt-agent-objects");
+    let image = cluster.image("hostile").expect("an image");
+    let mut pod: serde_json::Value =
+        serde_json::from_str(&foreign_pod("before", CHILD, &image, &json!({}))).expect("JSON");
+    pod["spec"]["volumes"] = json!([{"name": "t", "projected": {"sources": [
+        {"serviceAccountToken": {"audience": "vault", "path": "token"}}]}}]);
+    eventually("a pod from before", true, &|| {
+        cluster.run("kubectl", &["create", "-n", "guard-kubelet", "-f", "-"], &pod.to_string())
+    })
+    .expect("created");
+    drop(removed);
+    let scheduled =
+        ["wait", "pod/before", "-n", "guard-kubelet", "--for=condition=PodScheduled", "--timeout=30s"];
+    cluster.kubectl(&scheduled).expect("scheduled");
+    let request = |pod: &str| {
+        let object = cluster.get("guard-kubelet", &format!("pod/{pod}")).expect("the pod");
+        let node = format!("--as=system:node:{}", object["spec"]["nodeName"].as_str().expect("a node"));
+        let token = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["vault"],
+            "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": object["metadata"]["uid"]}}});
+        let path = format!("/api/v1/namespaces/guard-kubelet/serviceaccounts/{CHILD}/token");
+        cluster.run(
+            "kubectl",
+            &["create", "--raw", &path, &node, "--as-group=system:nodes", "-f", "-"],
+            &token.to_string(),
+        )
+    };
+    guard_refuses(
+        "redoubt-agent-accounts",
+        "must name the agent's pod",
+        "kubelet asking for a token for another pod with the account",
+        &|| {},
+        &|| request("before"),
+    );
+    request(CHILD).expect("a token for the agent's own pod");
+    drop(team);
 }

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod bad_input;
+mod grammar;
 mod guards;
 mod hostile;
 mod lifecycle;
+mod neighbour;
+mod revoked;
 mod slice;
 
 use redoubt_e2e::cluster::Cluster;

@@ -11,6 +11,7 @@ pub fn printable(text: &str) -> String {
             '\u{0}'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
             '\u{7f}' => '\u{2421}',
             '\u{80}'..='\u{9f}'
+            | '\u{61c}'
             | '\u{200e}'
             | '\u{200f}'
             | '\u{202a}'..='\u{202e}'
@@ -30,7 +31,7 @@ mod tests {
             ("plain ä \u{1f600}\n\tx", "plain ä \u{1f600}\n\tx"),
             ("\u{1b}]52;c;eA==\u{7}", "\u{241b}]52;c;eA==\u{2407}"),
             ("a\rb\u{8}\u{7f}", "a\u{240d}b\u{2408}\u{2421}"),
-            ("\u{9b}31m\u{202e}x", "\u{fffd}31m\u{fffd}x"),
+            ("\u{9b}31m\u{202e}x\u{61c}", "\u{fffd}31m\u{fffd}x\u{fffd}"),
         ] {
             assert_eq!(printable(given), expected);
         }

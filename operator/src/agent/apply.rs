@@ -24,6 +24,7 @@ use super::dereference::Observed;
 use super::replace::{Step, Why, decide};
 use crate::drift::covers;
 use crate::events::Events;
+use crate::index::WatchedAgent;
 
 /// Annotation of every child but the pod: digest of the child as it was built. An object that carries the digest and
 /// differs was changed by someone else.
@@ -90,8 +91,8 @@ pub struct Applier<'a> {
     pub client: &'a Client,
     /// For what was restored or replaced.
     pub events: &'a Events,
-    /// The Agent.
-    pub agent: &'a Agent,
+    /// The Agent, which may be one that cannot be read.
+    pub agent: &'a WatchedAgent,
     /// How many pods in a row have failed, if one was just deleted for that.
     pub attempt: u32,
     /// The clock.
@@ -109,12 +110,12 @@ impl Applier<'_> {
         observed: &Observed,
     ) -> Result<(Children<Applied>, Option<u32>), ApplyError> {
         let Children { service_account, config_map, network_policy, service, pod } = children;
-        let service_account =
-            self.ensure::<ServiceAccount>(service_account, observed.service_account.as_deref(), &[]).await?;
-        let network_policy = self
-            .ensure::<NetworkPolicy>(network_policy, observed.network_policy.as_deref(), &["/spec"])
-            .await?;
-        let config_map = self.ensure::<ConfigMap>(config_map, observed.config_map.as_deref(), &[]).await?;
+        let policy = self.policy(service_account, network_policy, config_map, observed).await;
+        if let Err(ApplyError::Refused { .. } | ApplyError::Foreign { .. }) = &policy {
+            // Fails closed: the pod would go on under a policy that no longer holds.
+            self.stop(observed).await?;
+        }
+        let (service_account, network_policy, config_map) = policy?;
         let service = match service {
             Some(service) => {
                 Some(self.ensure(service, observed.service.as_deref(), &["/spec/selector"]).await?)
@@ -126,6 +127,23 @@ impl Applier<'_> {
             self.remove(observed.service.as_deref()).await?;
         }
         Ok((Children { service_account, config_map, network_policy, service, pod }, attempt))
+    }
+
+    /// What brings the policy into force.
+    async fn policy(
+        &self,
+        service_account: ServiceAccount,
+        network_policy: NetworkPolicy,
+        config_map: ConfigMap,
+        observed: &Observed,
+    ) -> Result<(Live<ServiceAccount>, Live<NetworkPolicy>, Live<ConfigMap>), ApplyError> {
+        let service_account =
+            self.ensure::<ServiceAccount>(service_account, observed.service_account.as_deref(), &[]).await?;
+        let network_policy = self
+            .ensure::<NetworkPolicy>(network_policy, observed.network_policy.as_deref(), &["/spec"])
+            .await?;
+        let config_map = self.ensure::<ConfigMap>(config_map, observed.config_map.as_deref(), &[]).await?;
+        Ok((service_account, network_policy, config_map))
     }
 
     /// Removes the pod of an Agent that may not run.
@@ -290,9 +308,11 @@ impl Applier<'_> {
     }
 
     fn controls(&self, child: &ObjectMeta) -> bool {
-        child.owner_references.iter().flatten().any(|owner| {
-            owner.controller == Some(true) && Some(&owner.uid) == self.agent.metadata.uid.as_ref()
-        })
+        child
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| owner.controller == Some(true) && Some(&owner.uid) == self.agent.meta().uid.as_ref())
     }
 
     /// Whether the child is that of an earlier Agent of the same name: the garbage collector is about to take it.
@@ -300,8 +320,8 @@ impl Applier<'_> {
         child.owner_references.iter().flatten().any(|owner| {
             owner.controller == Some(true)
                 && owner.kind == Agent::kind(&())
-                && Some(&owner.name) == self.agent.metadata.name.as_ref()
-                && Some(&owner.uid) != self.agent.metadata.uid.as_ref()
+                && Some(&owner.name) == self.agent.meta().name.as_ref()
+                && Some(&owner.uid) != self.agent.meta().uid.as_ref()
         })
     }
 }
@@ -392,7 +412,7 @@ mod tests {
     async fn a_pod_is_deleted_by_its_uid() {
         let (client, request) = api_server().await;
         let events = Events::new(client.clone());
-        let agent = fixtures::agent("a");
+        let agent = kube::core::DeserializeGuard(Ok(fixtures::agent("a")));
         let pod: Pod = fixtures::object(json!({ "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": "redoubt-agent-a", "namespace": "team", "uid": "uid-of-the-pod" } }));
         let applier = Applier {

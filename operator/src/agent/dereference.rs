@@ -74,9 +74,7 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
         let _: Vec<IsolationClass> =
             find(&world.classes, "", &BTreeSet::from([name.clone()]), &mut unreadable);
     }
-    let egress_policies = readable(&world.egress_policies)
-        .filter(|policy: &EgressPolicy| policy.namespace().as_ref() == Some(&namespace))
-        .collect();
+    let egress_policies = readable(&world.egress_policies, Some(&namespace)).collect();
     let observed = observe(world, &namespace, &names::child(&agent.name_any()));
     let namespace_labels = world
         .namespaces
@@ -94,7 +92,7 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
         egress_policies,
         bindings,
         vaults,
-        classes: readable(&world.classes).collect(),
+        classes: readable(&world.classes, None).collect(),
         unreadable,
         runtime_classes: world.runtime_classes.state().iter().map(|class| class.name_any()).collect(),
         namespace_labels,
@@ -105,7 +103,7 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
 }
 
 /// The children of this name.
-fn observe(world: &World, namespace: &str, name: &str) -> Observed {
+pub(super) fn observe(world: &World, namespace: &str, name: &str) -> Observed {
     Observed {
         service_account: get(&world.service_accounts, namespace, name),
         config_map: get(&world.config_maps, namespace, name),
@@ -122,8 +120,13 @@ where
     store.get(&ObjectRef::new(name).within(namespace))
 }
 
-fn readable<K: Resource<DynamicType = ()> + Clone>(store: &Store<Guard<K>>) -> impl Iterator<Item = K> {
-    store.state().into_iter().filter_map(|guard| guard.0.as_ref().ok().cloned())
+/// The objects of `namespace` (`None`: all) that can be read. What others have there is not even copied.
+fn readable<K: Resource<DynamicType = ()> + Clone>(
+    store: &Store<Guard<K>>,
+    namespace: Option<&str>,
+) -> impl Iterator<Item = K> {
+    let of = move |object: &&K| namespace.is_none() || object.meta().namespace.as_deref() == namespace;
+    store.state().into_iter().filter_map(move |guard| guard.0.as_ref().ok().filter(of).cloned())
 }
 
 /// The objects of these names; one that exists and cannot be read becomes a problem.

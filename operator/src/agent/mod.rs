@@ -87,12 +87,18 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
         Err(error) => {
             let metadata = &error.metadata;
             warn!(namespace = metadata.namespace, name = metadata.name, %error, "Agent cannot be read");
-            return Ok(Action::await_change());
+            // Fails closed: it is not known what would be wanted of the pod.
+            let next = stop(&watched, &context, "it cannot be read").await?;
+            forget_conditions(&watched, &context).await?;
+            return Ok(next);
         }
     };
-    let ending = context.world.is_ending(&agent.namespace().unwrap_or_default());
-    if ending || agent.metadata.deletion_timestamp.is_some() {
+    if context.world.is_ending(&agent.namespace().unwrap_or_default()) {
         return Ok(Action::await_change());
+    }
+    if agent.metadata.deletion_timestamp.is_some() {
+        // A finalizer of anyone can hold it for long, and so does deleting it without its children.
+        return stop(&watched, &context, "it is being deleted").await;
     }
     let now = Timestamp::now();
     let reference = ObjectRef::from_obj(&*watched);
@@ -101,7 +107,7 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
     let applier = Applier {
         client: &context.client,
         events: &context.events,
-        agent,
+        agent: &watched,
         attempt: context.attempt(&reference),
         now,
     };
@@ -133,6 +139,32 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
             Ok(Action::requeue(REFUSED))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends the pod of an Agent that nothing else can be done for.
+async fn stop(watched: &WatchedAgent, context: &Context, why: &str) -> Result<Action, VisitError> {
+    let namespace = watched.namespace().unwrap_or_default();
+    let observed = dereference::observe(&context.world, &namespace, &names::child(&watched.name_any()));
+    if observed.pod.is_some() {
+        info!(namespace, agent = watched.name_any(), why, "the pod is not to run");
+    }
+    let (client, events) = (&context.client, &context.events);
+    Applier { client, events, agent: watched, attempt: 0, now: Timestamp::now() }.stop(&observed).await?;
+    Ok(Action::requeue(RESYNC))
+}
+
+/// Takes the conditions of an Agent away that cannot be read: someone else may have written them, and what they say does
+/// not hold. If nothing else was wrong, it can be read again.
+async fn forget_conditions(watched: &WatchedAgent, context: &Context) -> Result<(), VisitError> {
+    let namespace = watched.namespace().unwrap_or_default();
+    // The answer may still be unreadable.
+    let api: Api<WatchedAgent> = Api::namespaced(context.client.clone(), &namespace);
+    let none = json!({ "status": { "conditions": null } });
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..Default::default() };
+    match api.patch_status(&watched.name_any(), &params, &Patch::Merge(&none)).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(VisitError::Status(error)),
     }
 }
 

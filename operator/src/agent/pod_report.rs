@@ -92,6 +92,12 @@ fn is_credential(reason: Reason) -> bool {
     )
 }
 
+/// Whether a container can know this of itself. Credentials are the sidecar's alone, and no container says that all is well
+/// or merely takes its time.
+fn may_claim(container: &str, reason: Reason) -> bool {
+    is_enforcement(reason) || (container == "egress" && is_credential(reason))
+}
+
 fn is_enforcement(reason: Reason) -> bool {
     matches!(reason, Reason::PolicyRefused | Reason::SelfTestFailed | Reason::JailUnsupported)
 }
@@ -106,7 +112,8 @@ fn refusals(pod: &Pod, started: bool, enforced: bool) -> Vec<(&'static str, Reas
             let before = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
             let terminated = ended.or(before.filter(|_| !over))?;
             let refusal = parse(terminated)?;
-            Some((name, Reason::parse(&refusal.reason).unwrap_or(Reason::PodFailed), refusal))
+            let reason = Reason::parse(&refusal.reason).filter(|reason| may_claim(name, *reason));
+            Some((name, reason.unwrap_or(Reason::PodFailed), refusal))
         })
         .collect()
 }

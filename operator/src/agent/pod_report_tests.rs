@@ -112,7 +112,7 @@ fn what_the_sidecar_refused() {
     check(&crashed("PolicyRefused"), true, (Unknown, Reason::PodFailed), refused, refused);
     // A reason that is none of ours is told and claims nothing.
     let foreign = (False, Reason::PodFailed);
-    check(&crashed("Ready"), false, (True, Reason::NoBindings), STARTING, (False, Reason::Ready));
+    check(&crashed("Ready"), false, (True, Reason::NoBindings), STARTING, foreign);
     check(&crashed("Whatever"), false, (True, Reason::NoBindings), STARTING, foreign);
 }
 
@@ -184,4 +184,26 @@ fn what_the_kubelet_and_the_scheduler_say() {
     .unwrap();
     let report = check(&evicted, false, (True, Reason::NoBindings), STARTING, (False, Reason::PodFailed));
     assert_eq!(report.running.message, "the pod failed: Evicted: disk");
+}
+
+#[test]
+fn a_container_claims_nothing_but_its_own_trouble() {
+    let claims = |name: &str, reason: &str| {
+        let others = ["egress", "tools", "agent"].map(|container_name| {
+            let state = if container_name == name { ended(&refusal(reason)) } else { ended("x") };
+            container(container_name, state, json!({}), false, false)
+        });
+        report(&pod(&others, "Failed", false), true).running.reason
+    };
+    let check = |name: &str, reason: Reason, believed: bool| {
+        let expected = if believed { reason } else { Reason::PodFailed };
+        assert_eq!(claims(name, reason.as_str()), expected, "{name} {reason:?}");
+    };
+    for name in ["egress", "tools", "agent"] {
+        for reason in [Reason::Ready, Reason::Suspended, Reason::Starting, Reason::Enforced, Reason::Valid] {
+            check(name, reason, false);
+        }
+        check(name, Reason::SelfTestFailed, true);
+        check(name, Reason::VaultSealed, name == "egress");
+    }
 }

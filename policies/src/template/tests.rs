@@ -141,5 +141,12 @@ fn functions_that_could_not_work_are_refused() {
         schema.parameters = json!({ "type": "object", "properties": { "a": { key: "#/$defs/a" } } });
         assert!(Template::new("https://a", &schema).is_ok());
     }
+    // The schema itself, "properties", "a", and what is in it.
+    let nested = |levels: usize| {
+        let inner = (3..levels).fold(json!({}), |inner, _| json!({ "items": inner }));
+        function("POST", "/", &[], json!({ "a": inner }))
+    };
+    assert!(Template::new("https://a", &nested(DEPTH_MAX)).is_ok());
+    assert_eq!(refused(&nested(DEPTH_MAX + 1)), TemplateError::Depth);
     assert_eq!(Template::new("a", &function("GET", "/", &[], json!({}))).unwrap_err().field(), None);
 }

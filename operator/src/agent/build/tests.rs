@@ -353,3 +353,24 @@ fn a_policy_is_signed_anew_only_when_it_must() {
     let other = Signer::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
     assert_eq!(epoch(same, &other, 4000), 4000, "another key");
 }
+
+#[test]
+fn a_number_in_a_tool_does_not_make_every_visit_sign_anew() {
+    // Without its feature float_roundtrip, serde_json reads what it has written of this number as another one.
+    let number = 1.0510857627375101e131;
+    let mut read = full();
+    read.agent.spec.tools = vec![LocalReference { name: "t".into() }];
+    read.tools = vec![object(json!({
+        "apiVersion": "redoubt.dev/v1alpha1", "kind": "Tool", "metadata": { "name": "t", "namespace": "team" },
+        "spec": { "http": { "baseURL": "https://a.example", "functions": [{
+            "name": "f", "description": "d", "effect": "Read", "method": "GET", "path": "/",
+            "parameters": { "type": "object", "x": number },
+        }] } },
+    }))];
+    let signer = signer();
+    let envelope = |read: &Dereferenced, now: u64| {
+        built(read.clone(), &signer, now).config_map.data.unwrap()[ENVELOPE_KEY].clone()
+    };
+    read.envelope = Some(envelope(&read, 1000));
+    assert_eq!(Some(envelope(&read, 2000)), read.envelope);
+}
