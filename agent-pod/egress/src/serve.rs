@@ -21,6 +21,9 @@ use crate::http1::{Guard, HEAD_MAX, HEADER_LINES_MAX};
 /// Most requests at once in one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
 
+/// Most bytes under way in one stream of HTTP/2, each way.
+const WINDOW: u32 = 64 * 1024;
+
 /// Tells connections to end, and knows when they have.
 #[derive(Clone)]
 pub(crate) struct Drain {
@@ -207,6 +210,10 @@ where
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        // What a client may have the sidecar hold for it: hyper's own bounds add up to more than the container has.
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(4 * WINDOW)
+        .max_send_buf_size(WINDOW as usize)
         .max_header_list_size(u32::try_from(HEAD_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(60))
         .serve_connection(TokioIo::new(stream), service);
