@@ -80,6 +80,10 @@ reasons! {
     VaultPathNotGranted,
     /// The binding does not name this agent or any of its tools as a consumer.
     NotAConsumer,
+    /// A ceiling of a ClusterAgentPolicy leaves it out.
+    ExceedsPolicy,
+    /// A ClusterAgentPolicy's quota of Agents in the namespace is used up by Agents that were made earlier.
+    QuotaExceeded,
     /// Every child object was applied.
     Applied,
     /// The API server refused a child object.

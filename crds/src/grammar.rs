@@ -82,6 +82,26 @@ pub const HOSTS: &str = concat!(
 /// Message of [`HOSTS`].
 pub const HOSTS_MESSAGE: &str = "each host is a lower-case name such as api.example.com, *.example.com for exactly one label in front, or an IP address; no scheme, port, path, trailing dot or other wildcard; IDNs in their xn-- form";
 
+/// Host patterns of ceilings and denies: those of [`HOSTS`], any depth below a name, and all hosts.
+pub const WIDE_HOSTS: &str = concat!(
+    "self.all(h, h == '*' || isIP(h) || (h.matches('^([*]{1,2}[.]",
+    label!(),
+    "[.])?",
+    label!(),
+    "([.]",
+    label!(),
+    ")*$') && !h.matches('",
+    numeric_name!(),
+    "')))"
+);
+/// Message of [`WIDE_HOSTS`].
+pub const WIDE_HOSTS_MESSAGE: &str = "each host is a lower-case name such as api.example.com, *.example.com for exactly one label in front, **.example.com for any number of them, '*' for all hosts, or an IP address; no scheme, port, path, trailing dot or other wildcard; IDNs in their xn-- form";
+
+/// A quantity of Kubernetes above zero.
+pub const QUANTITY: &str = "isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))";
+/// Message of [`QUANTITY`].
+pub const QUANTITY_MESSAGE: &str = "give a quantity above zero, for example 500m or 512Mi";
+
 /// Methods.
 pub const METHODS: &str = "self.all(m, m in ['*', 'GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']) && (self.size() == 1 || !('*' in self))";
 /// Message of [`METHODS`].

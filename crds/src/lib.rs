@@ -19,15 +19,27 @@ pub mod reference;
 pub mod yaml;
 
 pub use kinds::agent::{
-    Agent, AgentRuntime, AgentSpec, AgentStatus, Caller, EffectiveRule, Limits, Model, PolicyStatus,
+    Agent, AgentResources, AgentRuntime, AgentSpec, AgentStatus, Caller, EffectiveRule, Limits, Model,
+    Placement, PolicyStatus, Toleration, ToolKind, ToolReference, Workspace,
 };
+pub use kinds::agent_policy_revision::{
+    AgentPolicyRevision, AgentPolicyRevisionSpec, RevisedAgent, RevisedPolicy, RevisedRule,
+};
+pub use kinds::cluster_agent_policy::{
+    CeilingRule, Ceilings, ClusterAgentPolicy, ClusterAgentPolicySpec, Floors, LimitCeilings, PolicyMode,
+    Quotas, ResourceCeilings,
+};
+pub use kinds::cluster_tool::{ClusterTool, ClusterToolSpec};
 pub use kinds::egress_policy::{AllowRule, EgressPolicy, EgressPolicySpec};
+pub use kinds::host_set::{HostSet, HostSetSpec};
 pub use kinds::isolation_class::{Images, IsolationClass, IsolationClassSpec, Tee};
 pub use kinds::secret_binding::{
     BearerInjection, Destination, HeaderInjection, Injection, Kv2Source, SecretBinding, SecretBindingSpec,
     VaultSource,
 };
-pub use kinds::shared::{LocalReference, Protocol, ServiceAccountReference, Source, SourceKind, Status};
+pub use kinds::shared::{
+    DenyRule, HostSetReference, LocalReference, Protocol, ServiceAccountReference, Source, SourceKind, Status,
+};
 pub use kinds::tool::{Effect, HttpFunction, HttpTool, Tool, ToolSpec};
 pub use kinds::vault_connection::{
     KubernetesAuth, VaultAuth, VaultConnection, VaultConnectionSpec, VaultGrant, VaultPath,

@@ -3,14 +3,21 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
-use crate::{Agent, EgressPolicy, IsolationClass, SecretBinding, Tool, VaultConnection};
+use crate::{
+    Agent, AgentPolicyRevision, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
+    SecretBinding, Tool, VaultConnection,
+};
 
 /// Every definition, in alphabetical order of its kind.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![
         Agent::crd(),
+        AgentPolicyRevision::crd(),
+        ClusterAgentPolicy::crd(),
+        ClusterTool::crd(),
         EgressPolicy::crd(),
+        HostSet::crd(),
         IsolationClass::crd(),
         SecretBinding::crd(),
         Tool::crd(),

@@ -17,6 +17,8 @@ pub enum Change {
     Tool(String, String),
     /// Some EgressPolicy of this namespace.
     EgressPolicy(String),
+    /// The ClusterTool of this name.
+    ClusterTool(String),
     /// A SecretBinding of this namespace and name.
     SecretBinding(String, String),
     /// Some VaultConnection.
@@ -35,6 +37,11 @@ impl Change {
             Self::Tool(namespace, name) => {
                 lives_in(namespace) && agent.spec.tools.iter().any(|tool| tool.name == *name)
             }
+            Self::ClusterTool(name) => agent
+                .spec
+                .tools
+                .iter()
+                .any(|tool| tool.kind == redoubt_crds::ToolKind::ClusterTool && tool.name == *name),
             Self::EgressPolicy(namespace) | Self::Namespace(namespace) => lives_in(namespace),
             Self::SecretBinding(namespace, name) => {
                 lives_in(namespace) && agent.spec.secret_bindings.iter().any(|binding| binding.name == *name)
@@ -79,15 +86,18 @@ mod tests {
 
     #[test]
     fn a_change_touches_those_that_refer_to_it() {
+        let tool = |kind, name: &str| redoubt_crds::ToolReference { kind, name: name.into() };
         let plain = agent("plain");
         let using = agent_with("using", |agent| {
-            agent.spec.tools = vec![redoubt_crds::LocalReference { name: "t".into() }];
+            agent.spec.tools =
+                vec![tool(redoubt_crds::ToolKind::Tool, "t"), tool(redoubt_crds::ToolKind::ClusterTool, "c")];
             agent.spec.secret_bindings = vec![redoubt_crds::LocalReference { name: "b".into() }];
             agent.spec.isolation_class_name = Some("c".into());
         });
         let foreign = agent_with("foreign", |agent| {
             agent.metadata.namespace = Some("other".into());
-            agent.spec.tools = vec![redoubt_crds::LocalReference { name: "t".into() }];
+            agent.spec.tools =
+                vec![tool(redoubt_crds::ToolKind::Tool, "t"), tool(redoubt_crds::ToolKind::ClusterTool, "c")];
         });
         let agents = [plain, using, foreign].map(|agent| DeserializeGuard(Ok(agent)));
         let check = |change: Change, expected: &[&str]| {
@@ -98,6 +108,8 @@ mod tests {
         check(Change::Everything, &["foreign", "plain", "using"]);
         check(Change::Tool("team".into(), "t".into()), &["using"]);
         check(Change::Tool("team".into(), "other".into()), &[]);
+        check(Change::ClusterTool("c".into()), &["foreign", "using"]);
+        check(Change::ClusterTool("t".into()), &[]);
         check(Change::EgressPolicy("team".into()), &["plain", "using"]);
         check(Change::Namespace("other".into()), &["foreign"]);
         check(Change::SecretBinding("team".into(), "b".into()), &["using"]);

@@ -181,7 +181,38 @@ async fn visits(
             w.queues.vaults.clone(),
             shutdown.clone(),
         ),
-        accept::run(client, w.clone(), events, w.classes.clone(), w.queues.classes.clone(), shutdown),
+        accept::run(
+            client.clone(),
+            w.clone(),
+            events.clone(),
+            w.classes.clone(),
+            w.queues.classes.clone(),
+            shutdown.clone(),
+        ),
     );
-    future::join(agents, future::join5(other.0, other.1, other.2, other.3, other.4)).await;
+    let platform = (
+        accept::run(
+            client.clone(),
+            w.clone(),
+            events.clone(),
+            w.cluster_tools.clone(),
+            w.queues.cluster_tools.clone(),
+            shutdown.clone(),
+        ),
+        accept::run(
+            client.clone(),
+            w.clone(),
+            events.clone(),
+            w.cluster_policies.clone(),
+            w.queues.cluster_policies.clone(),
+            shutdown.clone(),
+        ),
+        accept::run(client, w.clone(), events, w.host_sets.clone(), w.queues.host_sets.clone(), shutdown),
+    );
+    future::join3(
+        agents,
+        future::join5(other.0, other.1, other.2, other.3, other.4),
+        future::join3(platform.0, platform.1, platform.2),
+    )
+    .await;
 }

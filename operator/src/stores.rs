@@ -15,7 +15,10 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
-use redoubt_crds::{EgressPolicy, IsolationClass, SecretBinding, Tool, VaultConnection, names};
+use redoubt_crds::{
+    ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass, SecretBinding, Tool,
+    VaultConnection, names,
+};
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
@@ -39,6 +42,12 @@ pub struct World {
     pub vaults: Store<Guard<VaultConnection>>,
     /// IsolationClasses.
     pub classes: Store<Guard<IsolationClass>>,
+    /// ClusterTools.
+    pub cluster_tools: Store<Guard<ClusterTool>>,
+    /// ClusterAgentPolicies.
+    pub cluster_policies: Store<Guard<ClusterAgentPolicy>>,
+    /// HostSets.
+    pub host_sets: Store<Guard<HostSet>>,
     /// RuntimeClasses, by their metadata.
     pub runtime_classes: Store<PartialObjectMeta<RuntimeClass>>,
     /// Namespaces, by their metadata.
@@ -72,6 +81,12 @@ pub struct Queues {
     pub vaults: Arc<Pending<Guard<VaultConnection>>>,
     /// IsolationClasses.
     pub classes: Arc<Pending<Guard<IsolationClass>>>,
+    /// ClusterTools.
+    pub cluster_tools: Arc<Pending<Guard<ClusterTool>>>,
+    /// ClusterAgentPolicies.
+    pub cluster_policies: Arc<Pending<Guard<ClusterAgentPolicy>>>,
+    /// HostSets.
+    pub host_sets: Arc<Pending<Guard<HostSet>>>,
 }
 
 /// What a watch has to say: one object came, changed or went, or the whole list was read anew.
@@ -89,6 +104,9 @@ pub fn watch(client: &Client) -> Arc<World> {
     let (bindings, bindings_in) = reflector::store();
     let (vaults, vaults_in) = reflector::store();
     let (classes, classes_in) = reflector::store();
+    let (cluster_tools, cluster_tools_in) = reflector::store();
+    let (cluster_policies, cluster_policies_in) = reflector::store();
+    let (host_sets, host_sets_in) = reflector::store();
     let (runtime_classes, runtime_classes_in) = reflector::store();
     let (namespaces, namespaces_in) = reflector::store();
     let (pods, pods_in) = reflector::store();
@@ -103,6 +121,9 @@ pub fn watch(client: &Client) -> Arc<World> {
         bindings,
         vaults,
         classes,
+        cluster_tools,
+        cluster_policies,
+        host_sets,
         runtime_classes,
         namespaces,
         pods,
@@ -116,8 +137,32 @@ pub fn watch(client: &Client) -> Arc<World> {
     let all = Config::default;
     let w = &world;
     follow(w, client, all(), agents_in, |world, touched| match touched {
-        Touched::One(agent) => world.queues.agents.add([ObjectRef::from_obj(agent)]),
+        Touched::One(agent) => {
+            world.queues.agents.add([ObjectRef::from_obj(agent)]);
+            // Its place under a quota is free for another.
+            if agent.meta().deletion_timestamp.is_some() && world.has_quotas() {
+                world.touch(Change::Namespace(agent.namespace().unwrap_or_default()));
+            }
+        }
         Touched::All => world.queues.agents.add(references(&world.agents)),
+    });
+    follow(w, client, all(), cluster_tools_in, |world, touched| {
+        own_kind(&world.queues.cluster_tools, &world.cluster_tools, &touched);
+        world.touch(match touched {
+            Touched::One(tool) => Change::ClusterTool(tool.name_any()),
+            Touched::All => Change::Everything,
+        });
+    });
+    follow(w, client, all(), cluster_policies_in, |world, touched| {
+        own_kind(&world.queues.cluster_policies, &world.cluster_policies, &touched);
+        world.queues.bindings.add(references(&world.bindings));
+        world.touch(Change::Everything);
+    });
+    follow(w, client, all(), host_sets_in, |world, touched| {
+        own_kind(&world.queues.host_sets, &world.host_sets, &touched);
+        world.queues.egress_policies.add(references(&world.egress_policies));
+        world.queues.cluster_policies.add(references(&world.cluster_policies));
+        world.touch(Change::Everything);
     });
     follow(w, client, all(), tools_in, |world, touched| {
         own_kind(&world.queues.tools, &world.tools, &touched);
@@ -179,6 +224,13 @@ impl World {
         self.queues.agents.add(index::touched(&change, agents.iter().map(AsRef::as_ref)));
     }
 
+    /// Whether some ClusterAgentPolicy limits how many Agents there may be.
+    #[must_use]
+    pub fn has_quotas(&self) -> bool {
+        let limits = |policy: &ClusterAgentPolicy| policy.spec.quotas.agents_per_namespace.is_some();
+        self.cluster_policies.state().iter().any(|policy| policy.0.as_ref().is_ok_and(limits))
+    }
+
     /// Whether the namespace is being deleted. Nothing can be made there any more, and all that is there goes.
     #[must_use]
     pub fn is_ending(&self, namespace: &str) -> bool {
@@ -198,6 +250,9 @@ impl World {
             self.bindings.wait_until_ready().boxed(),
             self.vaults.wait_until_ready().boxed(),
             self.classes.wait_until_ready().boxed(),
+            self.cluster_tools.wait_until_ready().boxed(),
+            self.cluster_policies.wait_until_ready().boxed(),
+            self.host_sets.wait_until_ready().boxed(),
             self.runtime_classes.wait_until_ready().boxed(),
             self.namespaces.wait_until_ready().boxed(),
             self.pods.wait_until_ready().boxed(),

@@ -5,17 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use redoubt_crds::condition::Reason;
-use redoubt_crds::{Destination, HeaderInjection, Injection, SecretBinding, VaultConnection};
+use redoubt_crds::{
+    ClusterAgentPolicy, Destination, HeaderInjection, Injection, SecretBinding, VaultConnection,
+};
 
 use crate::base_url::BaseUrl;
+use crate::ceilings::Selecting;
 use crate::compile::{ANCHORS_MAX, DESTINATIONS_MAX, Problem, problem};
-use crate::grants::{Fields, Parsed, sources};
+use crate::extent::Ceiling;
+use crate::grants::{Fields, HostSets, Parsed, Width, parties};
 use crate::host::HostPattern;
 use crate::method::MethodSet;
 use crate::path::PathPattern;
 use crate::selector::selects;
-use crate::target::{Scheme, Source};
-use crate::wire;
+use crate::target::{Party, Scheme, Source};
+use crate::wire::{self, Origin, Scope};
 
 /// Headers that frame or route a request, which no credential may replace.
 const NEVER_INJECTED: [&str; 12] = [
@@ -37,9 +41,56 @@ const NEVER_INJECTED: [&str; 12] = [
 #[must_use]
 pub fn check_binding(binding: &SecretBinding) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let sources = consumers(binding, &mut problems);
-    let _ = convert(binding, sources, &mut problems);
+    let _ = convert(binding, own_sources(consumers(binding, &mut problems)), &mut problems);
     problems
+}
+
+/// What ClusterAgentPolicies that hold for every Agent of a namespace with these labels leave out of a SecretBinding: its
+/// VaultConnection, or all of its destinations.
+#[must_use]
+pub fn check_binding_within(
+    binding: &SecretBinding,
+    policies: &[ClusterAgentPolicy],
+    labels: &BTreeMap<String, String>,
+    sets: HostSets<'_>,
+) -> Vec<Problem> {
+    let object = format!("SecretBinding/{}", binding.name_any());
+    let selecting = Selecting::every_agent(policies, labels);
+    // What is wrong in the objects is theirs to tell.
+    let mut others = Vec::new();
+    let parties = consumers(binding, &mut others);
+    let ceilings = selecting.rules(&parties, sets, &mut others).0.ceilings;
+    let mut problems = Vec::new();
+    problems.extend(selecting.vault_connection(&object, &binding.spec.vault.connection_name).err());
+    if let Some(converted) = convert(binding, own_sources(parties), &mut others) {
+        problems.extend(outside(&converted, &ceilings).map(|ceiling| {
+            problem(
+                Reason::ExceedsPolicy,
+                &object,
+                "spec.destinations",
+                format!("{ceiling} leaves out every destination"),
+                "Name destinations within it, or ask the platform team to change it; the credential is not used meanwhile.",
+            )
+        }));
+    }
+    problems
+}
+
+/// The ceiling that leaves out every request that could carry the credential; `None` where some request is left.
+pub(crate) fn outside<'c>(binding: &wire::Binding, ceilings: &'c [Ceiling]) -> Option<&'c Origin> {
+    let mut left: Vec<Scope> = binding
+        .consumers
+        .iter()
+        .flat_map(|from| binding.destinations.iter().map(move |to| to.scope(from.clone())))
+        .collect();
+    ceilings.iter().find_map(|ceiling| {
+        left = left.iter().flat_map(|scope| ceiling.intersect(scope)).collect();
+        left.is_empty().then_some(&ceiling.origin)
+    })
+}
+
+fn own_sources(parties: BTreeSet<Party>) -> BTreeSet<Source> {
+    parties.into_iter().map(|(source, _)| source).collect()
 }
 
 /// What is wrong with a VaultConnection: empty if nothing is.
@@ -68,13 +119,13 @@ pub fn check_vault(vault: &VaultConnection) -> Vec<Problem> {
 pub(crate) fn bind(
     binding: &SecretBinding,
     vaults: &[VaultConnection],
-    own: &BTreeSet<Source>,
-    namespace: (&str, &BTreeMap<String, String>),
+    own: &BTreeSet<Party>,
+    (namespace, selecting): ((&str, &BTreeMap<String, String>), &Selecting<'_>),
     problems: &mut Vec<Problem>,
 ) -> Option<(wire::Binding, wire::Vault)> {
     let object = format!("SecretBinding/{}", binding.name_any());
     let named = consumers(binding, problems);
-    let own: BTreeSet<Source> = named.intersection(own).cloned().collect();
+    let own: BTreeSet<Source> = named.intersection(own).map(|(source, _)| source.clone()).collect();
     if own.is_empty() {
         problems.push(problem(
             Reason::NotAConsumer,
@@ -96,6 +147,7 @@ pub(crate) fn bind(
         ));
         return None;
     };
+    problems.extend(selecting.vault_connection(&object, connection).err());
     if !grants(vault, namespace.1, &binding.spec.vault.kv2.mount, &binding.spec.vault.kv2.path) {
         problems.push(problem(
             Reason::VaultPathNotGranted,
@@ -125,9 +177,9 @@ pub fn grants(vault: &VaultConnection, labels: &BTreeMap<String, String>, mount:
     })
 }
 
-fn consumers(binding: &SecretBinding, problems: &mut Vec<Problem>) -> BTreeSet<Source> {
+fn consumers(binding: &SecretBinding, problems: &mut Vec<Problem>) -> BTreeSet<Party> {
     let object = format!("SecretBinding/{}", binding.name_any());
-    sources(&object, "spec.consumers", &binding.spec.consumers, problems)
+    parties(&object, "spec.consumers", &binding.spec.consumers, problems)
 }
 
 fn convert(
@@ -183,11 +235,12 @@ fn expand(
 ) {
     let fields = Fields {
         hosts: &destination.hosts,
+        host_sets: &[],
         ports: &destination.ports,
         methods: &destination.methods,
         paths: &destination.paths,
     };
-    let parsed = Parsed::of(object, field, &fields, problems);
+    let parsed = Parsed::of(object, field, &fields, (HostSets(&[]), Width::Narrow), problems);
     let count = out.len().saturating_add(parsed.size());
     let anchors = destination.ca_bundle.as_ref().map_or(0, String::len).saturating_mul(parsed.size());
     let most = ANCHORS_MAX / 8;

@@ -7,18 +7,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use redoubt_crds::condition::Reason;
-use redoubt_crds::{Agent, EffectiveRule, EgressPolicy, SecretBinding, Tool, VaultConnection};
+use redoubt_crds::{
+    Agent, ClusterAgentPolicy, ClusterTool, EffectiveRule, EgressPolicy, HostSet, HttpTool, SecretBinding,
+    SourceKind, Tool, ToolKind, VaultConnection,
+};
 use serde_json::Value;
 
 use crate::Refusal;
 use crate::base_url::BaseUrl;
-use crate::compose::{Grant, effective};
-use crate::grants::{explained, grants};
+use crate::ceilings::{PATTERNS_MAX, Selecting};
+use crate::compose::{Grant, Permission, effective, within, within_ranges};
+use crate::extent::{Ceiling, Deny};
+use crate::grants::{HostSets, explained, grants, own_denies, selecting};
 use crate::method::Method;
 use crate::path::PathPattern;
-use crate::target::Source;
+use crate::target::{Party, Source};
 use crate::template::Template;
-use crate::wire::{AgentIdentity, Claim, Explanation, Inbound, Origin, PodPolicy, Rule, Scope};
+use crate::wire::{AgentIdentity, Audit, Claim, Explanation, Inbound, Origin, PodPolicy, Rule, Scope};
 use crate::{bind, wire};
 
 /// What is wrong with an object. Its reason is the text of a [`Reason`].
@@ -53,8 +58,14 @@ pub struct Inputs<'a> {
     pub agent: &'a Agent,
     /// Tools.
     pub tools: &'a [Tool],
+    /// ClusterTools.
+    pub cluster_tools: &'a [ClusterTool],
     /// EgressPolicies.
     pub egress_policies: &'a [EgressPolicy],
+    /// ClusterAgentPolicies.
+    pub cluster_policies: &'a [ClusterAgentPolicy],
+    /// HostSets.
+    pub host_sets: &'a [HostSet],
     /// SecretBindings.
     pub bindings: &'a [SecretBinding],
     /// VaultConnections.
@@ -74,26 +85,50 @@ pub struct Inputs<'a> {
 pub fn compile(inputs: &Inputs<'_>) -> Result<PodPolicy, Vec<Problem>> {
     let mut problems = Vec::new();
     let tools = used_tools(inputs, &mut problems);
-    let sources: BTreeSet<Source> = std::iter::once(Source::Agent)
-        .chain(tools.iter().map(|tool| Source::Tool(tool.name_any())))
+    let parties: BTreeSet<Party> = std::iter::once((Source::Agent, SourceKind::Agent))
+        .chain(tools.iter().map(|tool| (Source::Tool(tool.name.to_owned()), tool.kind)))
         .collect();
     let mut needs = needs(inputs.agent, &tools, &mut problems);
     needs.sort();
-    let grants = grants(inputs, &sources, &needs, &mut problems);
-    let (bindings, vaults) = bindings(inputs, &sources, &mut problems);
+    let grants = grants(inputs, &parties, &needs, &mut problems);
+    let policies = Selecting::of(inputs);
+    let (mut bounds, mut audit) = policies.rules(&parties, HostSets(inputs.host_sets), &mut problems);
+    bounds.denies.extend(own_denies(inputs, &parties, &mut problems));
+    bounds.denies.sort();
+    bounds.denies.dedup();
+    let ranges = policies.private_ranges(&mut problems);
+    let (mut bindings, mut vaults) = bindings(inputs, &parties, &policies, &mut problems);
     problems.extend(bind::ambiguities(&bindings));
-    let rules = rules(inputs.agent, &needs, &grants, &mut problems);
+    check_size(inputs.agent, [&bounds, &audit], &mut problems);
+    let permissions = rules(inputs.agent, &needs, &grants, (&bounds.ceilings, &ranges), &mut problems);
     let callers = callers(inputs.agent, &mut problems);
     if !problems.is_empty() {
         problems.sort_by(|a, b| problem_key(a).cmp(&problem_key(b)));
         problems.dedup();
         return Err(problems);
     }
+    // A credential that no ceiling lets out is not even asked for.
+    bindings.retain(|binding| bind::outside(binding, &bounds.ceilings).is_none());
+    vaults.retain(|vault| bindings.iter().any(|binding| binding.vault == vault.name));
+    let asked: Vec<Scope> =
+        effective(&needs, &grants).into_iter().map(|permission| permission.scope).collect();
+    narrow(&mut bounds, &asked);
+    narrow(&mut audit, &asked);
+    let mut selected_by = policies.names();
+    selected_by.extend(selecting(inputs).iter().map(|policy| format!("EgressPolicy/{}", policy.name_any())));
+    selected_by.dedup();
     let agent = identity(inputs.agent);
-    let explanation = Explanation { grants: explained(&grants, &needs), needs };
+    let explanation = Explanation {
+        grants: explained(&grants, &needs),
+        ceilings: bounds.ceilings,
+        selected_by,
+        needs: needs.clone(),
+    };
     Ok(PodPolicy {
         epoch: 0,
-        rules,
+        rules: permissions.into_iter().map(Rule::from).collect(),
+        denies: bounds.denies,
+        audit,
         explanation,
         bindings,
         vaults,
@@ -105,14 +140,46 @@ pub fn compile(inputs: &Inputs<'_>) -> Result<PodPolicy, Vec<Problem>> {
         },
         tools: tools
             .iter()
-            .map(|tool| wire::Tool { name: tool.name_any(), http: tool.spec.http.clone() })
+            .map(|tool| wire::Tool { name: tool.name.to_owned(), http: tool.http.clone() })
             .collect(),
         agent,
     })
 }
 
+/// Leaves out what speaks of no request that is needed and granted: it can make no difference.
+fn narrow(rules: &mut Audit, asked: &[Scope]) {
+    for ceiling in &mut rules.ceilings {
+        *ceiling = ceiling.about(asked.iter());
+    }
+    rules.denies.retain(|deny| asked.iter().any(|scope| deny.extent.overlaps(scope)));
+}
+
+/// A problem where ceilings and denies name too much.
+fn check_size(agent: &Agent, rules: [&Audit; 2], problems: &mut Vec<Problem>) {
+    let extents = rules.iter().flat_map(|rules| {
+        let ceilings = rules.ceilings.iter().flat_map(|ceiling| &ceiling.extents);
+        ceilings.chain(rules.denies.iter().map(|deny: &Deny| &deny.extent))
+    });
+    let patterns: usize = extents.map(|extent| extent.hosts.len().saturating_mul(extent.paths.len())).sum();
+    if patterns > PATTERNS_MAX {
+        problems.push(problem(
+            Reason::Invalid,
+            agent_object(agent),
+            "",
+            format!("ceilings and denies that select the Agent name {patterns} combinations of hosts and paths, and may name {PATTERNS_MAX}"),
+            "Ask the platform team to name fewer single hosts and paths; **.example.com and /v1/** stand for many.",
+        ));
+    }
+}
+
 /// The rules, or a problem where they would be too many for a ConfigMap, or for this computation.
-fn rules(agent: &Agent, needs: &[Claim], grants: &[Grant], problems: &mut Vec<Problem>) -> Vec<Rule> {
+fn rules<'a>(
+    agent: &Agent,
+    needs: &'a [Claim],
+    grants: &'a [Grant],
+    (ceilings, ranges): (&[Ceiling], &'a [(Origin, Vec<ipnet::IpNet>)]),
+    problems: &mut Vec<Problem>,
+) -> Vec<Permission<'a>> {
     let mut too_many = |number: usize, what: &str, most: usize| {
         problems.push(problem(
             Reason::Invalid,
@@ -127,7 +194,16 @@ fn rules(agent: &Agent, needs: &[Claim], grants: &[Grant], problems: &mut Vec<Pr
     if pairs > PAIRS_MAX {
         return too_many(pairs, "pairs of a need and a grant", PAIRS_MAX);
     }
-    let permissions = effective(needs, grants);
+    let mut permissions = effective(needs, grants);
+    for ceiling in ceilings {
+        if permissions.len() > RULES_MAX {
+            break;
+        }
+        permissions = within(&permissions, ceiling);
+    }
+    for (origin, ranges) in ranges {
+        within_ranges(&mut permissions, origin, ranges);
+    }
     if permissions.len() > RULES_MAX {
         return too_many(permissions.len(), "rules", RULES_MAX);
     }
@@ -135,19 +211,58 @@ fn rules(agent: &Agent, needs: &[Claim], grants: &[Grant], problems: &mut Vec<Pr
     if anchors > ANCHORS_MAX {
         return too_many(anchors, "bytes of trust anchors", ANCHORS_MAX);
     }
-    permissions.into_iter().map(Rule::from).collect()
+    permissions
 }
 
 /// What is wrong with a Tool, whoever uses it: empty if nothing is.
 #[must_use]
 pub fn check_tool(tool: &Tool) -> Vec<Problem> {
     let mut problems = Vec::new();
-    tool_needs(tool, &mut problems);
+    tool_needs(&UsedTool::from(tool), &mut problems);
     problems
 }
 
-pub use crate::bind::{check_binding, check_vault, grants as vault_grants};
-pub use crate::grants::check_egress_policy;
+/// What is wrong with a ClusterTool, whoever uses it: empty if nothing is.
+#[must_use]
+pub fn check_cluster_tool(tool: &ClusterTool) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    tool_needs(&UsedTool::from(tool), &mut problems);
+    problems
+}
+
+pub use crate::bind::{check_binding, check_binding_within, check_vault, grants as vault_grants};
+pub use crate::ceilings::check_cluster_policy;
+pub use crate::grants::{check_egress_policy, check_host_set};
+
+/// A Tool or a ClusterTool.
+struct UsedTool<'a> {
+    kind: SourceKind,
+    name: &'a str,
+    http: &'a HttpTool,
+}
+
+impl<'a> From<&'a Tool> for UsedTool<'a> {
+    fn from(tool: &'a Tool) -> Self {
+        let name = tool.metadata.name.as_deref().unwrap_or_default();
+        Self { kind: SourceKind::Tool, name, http: &tool.spec.http }
+    }
+}
+
+impl<'a> From<&'a ClusterTool> for UsedTool<'a> {
+    fn from(tool: &'a ClusterTool) -> Self {
+        let name = tool.metadata.name.as_deref().unwrap_or_default();
+        Self { kind: SourceKind::ClusterTool, name, http: &tool.spec.http }
+    }
+}
+
+impl UsedTool<'_> {
+    fn object(&self) -> String {
+        match self.kind {
+            SourceKind::ClusterTool => format!("ClusterTool/{}", self.name),
+            SourceKind::Agent | SourceKind::Tool => format!("Tool/{}", self.name),
+        }
+    }
+}
 
 /// A problem from its parts.
 pub(crate) fn problem(
@@ -177,16 +292,30 @@ fn identity(agent: &Agent) -> AgentIdentity {
 }
 
 /// The tools that the agent names, sorted and once each.
-fn used_tools<'a>(inputs: &Inputs<'a>, problems: &mut Vec<Problem>) -> Vec<&'a Tool> {
+fn used_tools<'a>(inputs: &Inputs<'a>, problems: &mut Vec<Problem>) -> Vec<UsedTool<'a>> {
     let mut found = BTreeMap::new();
     for (i, reference) in inputs.agent.spec.tools.iter().enumerate() {
-        match find(inputs.agent, inputs.tools, &reference.name) {
-            Some(tool) => {
-                found.insert(reference.name.as_str(), tool);
+        let name = reference.name.as_str();
+        let field = || format!("spec.tools[{i}].name");
+        let tool = match reference.kind {
+            ToolKind::Tool => find(inputs.agent, inputs.tools, name).map(UsedTool::from),
+            ToolKind::ClusterTool => {
+                inputs.cluster_tools.iter().find(|tool| tool.name_any() == name).map(UsedTool::from)
             }
-            None => {
-                problems.push(missing(inputs.agent, "Tool", &reference.name, format!("spec.tools[{i}].name")))
-            }
+        };
+        let Some(tool) = tool else {
+            problems.push(missing(inputs.agent, reference.kind.as_str(), name, field()));
+            continue;
+        };
+        let kind = tool.kind;
+        if found.insert(name, tool).is_some_and(|other| other.kind != kind) {
+            problems.push(problem(
+                Reason::Invalid,
+                agent_object(inputs.agent),
+                field(),
+                format!("the agent has a Tool and a ClusterTool that are both called {name}, so nobody could tell whose request is whose"),
+                "Take one of them out, or give the Tool another name.",
+            ));
         }
     }
     found.into_values().collect()
@@ -198,17 +327,21 @@ fn find<'a, K: kube::Resource>(agent: &Agent, objects: &'a [K], name: &str) -> O
 }
 
 fn missing(agent: &Agent, kind: &str, name: &str, field: String) -> Problem {
+    let place = match kind {
+        "ClusterTool" => String::new(),
+        _ => format!(" in namespace {}", agent.namespace().unwrap_or_default()),
+    };
     problem(
         Reason::ReferenceNotFound,
         agent_object(agent),
         field,
-        format!("{kind}/{name} does not exist in namespace {}", agent.namespace().unwrap_or_default()),
+        format!("{kind}/{name} does not exist{place}"),
         format!("Create the {kind}, or take the reference out; the Agent goes on by itself when it appears."),
     )
 }
 
 /// What the agent and its tools declare.
-fn needs(agent: &Agent, tools: &[&Tool], problems: &mut Vec<Problem>) -> Vec<Claim> {
+fn needs(agent: &Agent, tools: &[UsedTool<'_>], problems: &mut Vec<Problem>) -> Vec<Claim> {
     let mut needs = Vec::new();
     match model_scope(&agent.spec.runtime.model.base_url) {
         Ok(scope) => needs.push(Claim {
@@ -243,11 +376,11 @@ fn model_scope(base_url: &str) -> Result<Scope, String> {
     })
 }
 
-fn tool_needs(tool: &Tool, problems: &mut Vec<Problem>) -> Vec<Claim> {
-    let object = format!("Tool/{}", tool.name_any());
+fn tool_needs(tool: &UsedTool<'_>, problems: &mut Vec<Problem>) -> Vec<Claim> {
+    let object = tool.object();
     let mut needs = Vec::new();
     let mut names = BTreeSet::new();
-    for (i, function) in tool.spec.http.functions.iter().enumerate() {
+    for (i, function) in tool.http.functions.iter().enumerate() {
         let field = format!("spec.http.functions[{i}]");
         let mut starts = function.name.bytes();
         let valid = starts.next().is_some_and(|b| b.is_ascii_lowercase())
@@ -265,8 +398,8 @@ fn tool_needs(tool: &Tool, problems: &mut Vec<Problem>) -> Vec<Claim> {
                 "Give each function a name of its own that begins with a letter.",
             ));
         }
-        let scope = Template::new(&tool.spec.http.base_url, function)
-            .and_then(|template| Ok(template.scope(Source::Tool(tool.name_any()))?));
+        let scope = Template::new(&tool.http.base_url, function)
+            .and_then(|template| Ok(template.scope(Source::Tool(tool.name.to_owned()))?));
         match scope {
             Ok(scope) => needs.push(Claim { scope, origin: Origin { object: object.clone(), field } }),
             Err(error) => {
@@ -285,7 +418,8 @@ fn tool_needs(tool: &Tool, problems: &mut Vec<Problem>) -> Vec<Claim> {
 /// The bindings that the agent names, sorted and once each, and the Vaults they are in.
 fn bindings(
     inputs: &Inputs<'_>,
-    sources: &BTreeSet<Source>,
+    parties: &BTreeSet<Party>,
+    policies: &Selecting<'_>,
     problems: &mut Vec<Problem>,
 ) -> (Vec<wire::Binding>, Vec<wire::Vault>) {
     let namespace = inputs.agent.namespace().unwrap_or_default();
@@ -297,7 +431,8 @@ fn bindings(
             continue;
         };
         let namespace = (namespace.as_str(), inputs.namespace_labels);
-        if let Some((binding, vault)) = bind::bind(binding, inputs.vaults, sources, namespace, problems) {
+        let bound = bind::bind(binding, inputs.vaults, parties, (namespace, policies), problems);
+        if let Some((binding, vault)) = bound {
             bindings.insert(binding.name.clone(), binding);
             vaults.insert(vault.name.clone(), vault);
         }
@@ -336,30 +471,79 @@ fn callers(agent: &Agent, problems: &mut Vec<Problem>) -> Vec<String> {
 /// What the agent may do, for its status: at most [`LINES_MAX`] lines.
 #[must_use]
 pub fn effective_lines(policy: &PodPolicy) -> Vec<EffectiveRule> {
-    limited(policy.rules.iter().map(|rule| line(&rule.scope, &rule.grant)))
+    let denied = |rule: &Rule| policy.denies.iter().any(|deny| deny.extent.covers(&rule.scope));
+    let left = policy.rules.iter().filter(|rule| !denied(rule));
+    limited(left.map(|rule| line(&rule.scope, &rule.grant)))
 }
 
-/// What is needed and nothing grants, for the agent's status: at most [`LINES_MAX`] lines.
+/// What is needed and may not be done, for the agent's status: at most [`LINES_MAX`] lines.
 #[must_use]
 pub fn refused_lines(policy: &PodPolicy) -> Vec<EffectiveRule> {
-    let granted =
-        |need: &Claim| policy.rules.iter().any(|rule: &Rule| rule.scope.intersect(&need.scope).is_some());
-    limited(
-        policy
-            .explanation
-            .needs
-            .iter()
-            .filter(|need| !granted(need))
-            .map(|need| line(&need.scope, &need.origin)),
-    )
+    let Explanation { needs, grants, ceilings, selected_by: _ } = &policy.explanation;
+    let mut lines = Vec::new();
+    for need in needs {
+        let granted: Vec<Scope> =
+            grants.iter().filter_map(|grant| need.scope.intersect(&grant.scope)).collect();
+        if granted.is_empty() {
+            lines.push(line(&need.scope, &need.origin));
+        }
+        for scope in granted {
+            let mut left = vec![scope.clone()];
+            let remover = ceilings.iter().find(|ceiling| {
+                left = left.iter().flat_map(|scope| ceiling.intersect(scope)).collect();
+                left.is_empty()
+            });
+            lines.extend(remover.map(|ceiling| line(&scope, &ceiling.origin)));
+        }
+    }
+    for rule in &policy.rules {
+        for deny in &policy.denies {
+            lines.extend(deny.extent.intersect(&rule.scope).map(|scope| line(&scope, &deny.origin)));
+        }
+    }
+    limited(distinct(lines))
+}
+
+/// What policies in mode `Audit` would refuse of what the agent may do, for its status: at most [`LINES_MAX`] lines.
+#[must_use]
+pub fn would_refuse_lines(policy: &PodPolicy) -> Vec<EffectiveRule> {
+    let mut lines = Vec::new();
+    for rule in &policy.rules {
+        for ceiling in &policy.audit.ceilings {
+            if !ceiling.extents.iter().any(|extent| extent.covers(&rule.scope)) {
+                lines.push(line(&rule.scope, &ceiling.origin));
+            }
+        }
+        for deny in &policy.audit.denies {
+            lines.extend(deny.extent.intersect(&rule.scope).map(|scope| line(&scope, &deny.origin)));
+        }
+    }
+    limited(distinct(lines))
+}
+
+/// Entries that grant the agent something of which it needs nothing, for its status: at most [`LINES_MAX`] lines, with one
+/// of the grants of each.
+#[must_use]
+pub fn unneeded_lines(policy: &PodPolicy) -> Vec<EffectiveRule> {
+    let mut entries: BTreeMap<&Origin, (&Scope, bool)> = BTreeMap::new();
+    for grant in &policy.explanation.grants {
+        let needed = policy.explanation.needs.iter().any(|need| need.scope.intersect(&grant.scope).is_some());
+        entries.entry(&grant.origin).or_insert((&grant.scope, false)).1 |= needed;
+    }
+    let unneeded = entries.into_iter().filter(|(_, (_, needed))| !needed);
+    limited(unneeded.map(|(origin, (scope, _))| line(scope, origin)))
+}
+
+/// Each line once, in the order in which they first come.
+fn distinct(lines: Vec<EffectiveRule>) -> impl Iterator<Item = EffectiveRule> {
+    let mut seen = BTreeSet::new();
+    lines
+        .into_iter()
+        .filter(move |line| seen.insert((line.from.clone(), line.request.clone(), line.decided_by.clone())))
 }
 
 fn line(scope: &Scope, origin: &Origin) -> EffectiveRule {
-    EffectiveRule {
-        from: scope.from.to_string(),
-        request: scope.to_string(),
-        decided_by: format!("{} {}", origin.object, origin.field),
-    }
+    EffectiveRule { from: scope.from.to_string(), request: scope.to_string(), decided_by: origin.to_string() }
 }
 
 fn limited(lines: impl Iterator<Item = EffectiveRule>) -> Vec<EffectiveRule> {

@@ -39,6 +39,8 @@ pub struct Authorized<'p> {
     pub rule: &'p Rule,
     /// The credential to inject, and the destination that says so.
     pub binding: Option<(&'p Binding, &'p BoundDestination)>,
+    /// The ceiling or deny of a ClusterAgentPolicy in mode `Audit` that would refuse it.
+    pub would_refuse: Option<&'p Origin>,
     /// All rules that allow it.
     rules: Vec<&'p Rule>,
 }
@@ -63,12 +65,17 @@ impl<'p> Authorized<'p> {
     /// `ip`, if the request may go to it.
     ///
     /// # Errors
-    /// As [`vet`], with the grant as the object that refused.
+    /// As [`vet`], with the grant as the object that refused, or the ceiling that took ranges away from it.
     pub fn vet(&self, ip: IpAddr) -> Result<VettedAddress, Refusal> {
-        vet(ip, &self.private_cidrs()).map_err(|refusal| Refusal {
-            object: self.rule.grant.object.clone(),
-            field: format!("{}.privateCIDRs", self.rule.grant.field),
-            ..refusal
+        vet(ip, &self.private_cidrs()).map_err(|refusal| match &self.rule.private_cidrs_within {
+            Some(ceiling) => {
+                Refusal { object: ceiling.object.clone(), field: ceiling.field.clone(), ..refusal }
+            }
+            None => Refusal {
+                object: self.rule.grant.object.clone(),
+                field: format!("{}.privateCIDRs", self.rule.grant.field),
+                ..refusal
+            },
         })
     }
 }
@@ -121,13 +128,23 @@ impl VerifiedPolicy {
     /// # Errors
     /// A [`Refusal`] whose reason is one of `NotDeclared`, `NotGranted`, `HostNotAllowed`, `SchemeNotAllowed`,
     /// `PortNotAllowed`, `MethodNotAllowed`, `PathNotAllowed`, `AmbiguousBinding`, and whose object and field are the
-    /// closest need or grant.
+    /// closest need or grant; or `ExceedsPolicy` or `Denied`, whose object and field are the ceiling or deny.
     pub fn decide<'p>(&'p self, request: &Request<'_>) -> Result<Authorized<'p>, Refusal> {
         let rules: Vec<&Rule> = self.rules.iter().filter(|rule| rule.scope.matches(request)).collect();
         let Some(rule) = rules.first().copied() else {
             return Err(explain(self, request));
         };
-        Ok(Authorized { rule, binding: self.binding_for(request)?, rules })
+        if let Some(deny) = self.denies.iter().find(|deny| deny.extent.matches(request)) {
+            return Err(denied(request, &deny.origin));
+        }
+        let would_refuse = self.would_refuse(request);
+        Ok(Authorized { rule, binding: self.binding_for(request)?, would_refuse, rules })
+    }
+
+    fn would_refuse(&self, request: &Request<'_>) -> Option<&Origin> {
+        let over = self.audit.ceilings.iter().find(|ceiling| !ceiling.matches(request));
+        let denied = || self.audit.denies.iter().find(|deny| deny.extent.matches(request));
+        over.map(|ceiling| &ceiling.origin).or_else(|| denied().map(|deny| &deny.origin))
     }
 
     /// Whether some binding names host and port of `target`, whatever its scheme, method or path. A credential-like header
@@ -190,6 +207,26 @@ fn explain(policy: &PodPolicy, request: &Request<'_>) -> Refusal {
     }
 }
 
+fn denied(request: &Request<'_>, deny: &Origin) -> Refusal {
+    Refusal::new(
+        "Denied",
+        deny.object.clone(),
+        deny.field.clone(),
+        format!("{request} is denied by {deny}, whatever grants it"),
+        format!("If it is meant, ask those who keep {} to change it.", deny.object),
+    )
+}
+
+fn over(request: &Request<'_>, ceiling: &Origin) -> Refusal {
+    Refusal::new(
+        "ExceedsPolicy",
+        ceiling.object.clone(),
+        ceiling.field.clone(),
+        format!("{request} is granted, and {ceiling} leaves it out"),
+        format!("If it is meant, ask the platform team to let it pass in {}.", ceiling.object),
+    )
+}
+
 fn undeclared(policy: &PodPolicy, request: &Request<'_>, origin: &Origin) -> Refusal {
     Refusal::new(
         "NotDeclared",
@@ -225,7 +262,8 @@ fn ungranted(policy: &PodPolicy, request: &Request<'_>, need: &Claim) -> Refusal
                 grant.origin.object
             ),
         ),
-        // A grant that fits with a need that fits makes a rule; so there is none.
+        // A grant that fits with a need that fits makes a rule, unless a ceiling leaves it out.
+        Some((_, None)) if let Some(ceiling) = ceiling_over(policy, request) => over(request, ceiling),
         _ => Refusal::new(
             "NotGranted",
             need.origin.object.clone(),
@@ -237,6 +275,12 @@ fn ungranted(policy: &PodPolicy, request: &Request<'_>, need: &Claim) -> Refusal
             format!("If it is meant, add to an EgressPolicy that selects the Agent: {entry}."),
         ),
     }
+}
+
+/// The first ceiling that leaves the request out.
+fn ceiling_over<'p>(policy: &'p PodPolicy, request: &Request<'_>) -> Option<&'p Origin> {
+    let ceiling = policy.explanation.ceilings.iter().find(|ceiling| !ceiling.matches(request))?;
+    Some(&ceiling.origin)
 }
 
 /// The claim of the same source that is closest to the request, and the first part in which it differs.
@@ -281,7 +325,7 @@ impl Part {
 
     /// The field of a Tool or Agent that says it.
     fn field_of_need(self, need: &Origin) -> String {
-        if !need.object.starts_with("Tool/") {
+        if !need.object.starts_with("Tool/") && !need.object.starts_with("ClusterTool/") {
             return need.field.clone();
         }
         match self {

@@ -8,49 +8,78 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kube::ResourceExt as _;
 use redoubt_crds::condition::Reason;
-use redoubt_crds::{AllowRule, EgressPolicy, Protocol};
+use redoubt_crds::{AllowRule, EgressPolicy, HostSet, HostSetReference, Protocol};
 
+use crate::ceilings::denies;
 use crate::compile::{EXPLAINED_MAX, GRANTS_MAX, Inputs, Problem, problem};
 use crate::compose::Grant;
+use crate::extent::{Deny, Extent};
 use crate::host::{HostError, HostPattern};
 use crate::method::MethodSet;
 use crate::path::{PathError, PathPattern};
 use crate::selector::selects;
-use crate::target::{Scheme, Source};
+use crate::target::{Party, Scheme, Source, party};
 use crate::wire::{Claim, Origin, Scope};
 
 /// What is wrong with an EgressPolicy, whomever it selects: empty if nothing is.
 #[must_use]
-pub fn check_egress_policy(policy: &EgressPolicy) -> Vec<Problem> {
+pub fn check_egress_policy(policy: &EgressPolicy, sets: HostSets<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let object = object(policy);
     for (i, allow) in policy.spec.allow.iter().enumerate() {
-        ParsedAllow::of(&format!("EgressPolicy/{}", policy.name_any()), i, allow, &mut problems);
+        ParsedAllow::of(&object, i, allow, sets, &mut problems);
     }
+    denies(&object, (&policy.spec.deny, "spec.deny"), &BTreeSet::new(), sets, &mut problems);
     problems
+}
+
+fn object(policy: &EgressPolicy) -> String {
+    format!("EgressPolicy/{}", policy.name_any())
+}
+
+/// The EgressPolicies that select the agent, sorted by name, so that the same entry is blamed for too many whatever the
+/// order.
+pub(crate) fn selecting<'a>(inputs: &Inputs<'a>) -> Vec<&'a EgressPolicy> {
+    let mut policies: Vec<&EgressPolicy> = inputs
+        .egress_policies
+        .iter()
+        .filter(|policy| {
+            policy.namespace() == inputs.agent.namespace()
+                && selects(&policy.spec.agent_selector, inputs.agent.labels())
+        })
+        .collect();
+    policies.sort_by_key(|policy| policy.name_any());
+    policies
+}
+
+/// What the EgressPolicies that select the agent refuse, sorted.
+pub(crate) fn own_denies(
+    inputs: &Inputs<'_>,
+    parties: &BTreeSet<Party>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Deny> {
+    let sets = HostSets(inputs.host_sets);
+    let mut all = Vec::new();
+    for policy in selecting(inputs) {
+        all.extend(denies(&object(policy), (&policy.spec.deny, "spec.deny"), parties, sets, problems));
+    }
+    all
 }
 
 /// What the EgressPolicies that select the agent grant its sources, as far as the needs make a difference; sorted.
 pub(crate) fn grants(
     inputs: &Inputs<'_>,
-    sources: &BTreeSet<Source>,
+    parties: &BTreeSet<Party>,
     needs: &[Claim],
     problems: &mut Vec<Problem>,
 ) -> Vec<Grant> {
     let mut grants = BTreeSet::new();
-    // Sorted, so that the same entry is blamed for too many whatever the order.
-    let mut policies: Vec<&EgressPolicy> = inputs.egress_policies.iter().collect();
-    policies.sort_by_key(|policy| policy.name_any());
-    for policy in policies {
-        if policy.namespace() != inputs.agent.namespace()
-            || !selects(&policy.spec.agent_selector, inputs.agent.labels())
-        {
-            continue;
-        }
+    for policy in selecting(inputs) {
         for (i, allow) in policy.spec.allow.iter().enumerate() {
-            let object = format!("EgressPolicy/{}", policy.name_any());
-            let parsed = ParsedAllow::of(&object, i, allow, problems);
+            let object = object(policy);
+            let parsed = ParsedAllow::of(&object, i, allow, HostSets(inputs.host_sets), problems);
             let origin = Origin { object, field: format!("spec.allow[{i}]") };
-            grants.extend(parsed.expand(sources, needs, &origin).take(GRANTS_MAX + 1));
+            grants.extend(parsed.expand(parties, needs, &origin).take(GRANTS_MAX + 1));
             if grants.len() > GRANTS_MAX {
                 problems.push(problem(
                     Reason::Invalid,
@@ -85,9 +114,39 @@ fn needs_host(needs: &[Claim], from: &Source, host: &HostPattern) -> bool {
     needs.iter().any(|need| need.scope.from == *from && need.scope.host.intersect(host).is_some())
 }
 
-/// Hosts, ports, methods and paths of a grant or a destination, as the API has them.
+/// The HostSets that there are.
+#[derive(Clone, Copy, Debug)]
+pub struct HostSets<'a>(pub &'a [HostSet]);
+
+/// Which host patterns may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// Those of grants and destinations.
+    Narrow,
+    /// Those of ceilings and denies.
+    Wide,
+}
+
+impl Width {
+    fn parse(self, text: &str) -> Result<HostPattern, HostError> {
+        match self {
+            Self::Narrow => text.parse(),
+            Self::Wide => HostPattern::parse_wide(text),
+        }
+    }
+
+    fn help(self) -> &'static str {
+        match self {
+            Self::Narrow => redoubt_crds::grammar::HOSTS_MESSAGE,
+            Self::Wide => redoubt_crds::grammar::WIDE_HOSTS_MESSAGE,
+        }
+    }
+}
+
+/// Hosts, ports, methods and paths of a grant, a destination, a ceiling or a deny, as the API has them.
 pub(crate) struct Fields<'a> {
     pub(crate) hosts: &'a [String],
+    pub(crate) host_sets: &'a [HostSetReference],
     pub(crate) ports: &'a [i32],
     pub(crate) methods: &'a [String],
     pub(crate) paths: &'a [String],
@@ -104,20 +163,24 @@ pub(crate) struct Parsed {
 
 impl Parsed {
     /// From the fields of the object; what cannot be read is a problem and left out.
-    pub(crate) fn of(object: &str, field: &str, fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Self {
+    pub(crate) fn of(
+        object: &str,
+        field: &str,
+        fields: &Fields<'_>,
+        (sets, width): (HostSets<'_>, Width),
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let mut parsed = Self::default();
+        parsed.add_sets(object, field, fields.host_sets, sets, problems);
         let mut note =
             |name: String, text: &dyn std::fmt::Debug, error: &dyn std::fmt::Display, help: &str| {
                 let (field, message) = (format!("{field}.{name}"), format!("{text:?}: {error}"));
                 problems.push(problem(Reason::Invalid, object, field, message, help));
             };
-        let mut parsed = Self::default();
         for (i, text) in fields.hosts.iter().enumerate() {
-            match text.parse::<HostPattern>() {
+            match width.parse(text) {
                 Ok(host) => parsed.hosts.extend([host]),
-                Err(error) => {
-                    let error: HostError = error;
-                    note(format!("hosts[{i}]"), text, &error, redoubt_crds::grammar::HOSTS_MESSAGE);
-                }
+                Err(error) => note(format!("hosts[{i}]"), text, &error, width.help()),
             }
         }
         for (i, port) in fields.ports.iter().enumerate() {
@@ -144,6 +207,41 @@ impl Parsed {
         parsed
     }
 
+    /// Adds the hosts of the HostSets; one that does not exist is a problem.
+    fn add_sets(
+        &mut self,
+        object: &str,
+        field: &str,
+        references: &[HostSetReference],
+        sets: HostSets<'_>,
+        problems: &mut Vec<Problem>,
+    ) {
+        for (i, reference) in references.iter().enumerate() {
+            match sets.0.iter().find(|set| set.name_any() == reference.name) {
+                Some(set) => self.hosts.extend(hosts_of(set, problems)),
+                None => problems.push(problem(
+                    Reason::ReferenceNotFound,
+                    object,
+                    format!("{field}.hostSets[{i}].name"),
+                    format!("HostSet/{} does not exist", reference.name),
+                    "Name a HostSet that `kubectl get hostsets` lists, or ask the platform team for this one to be made.",
+                )),
+            }
+        }
+    }
+
+    /// As an extent. Ports that are not there are none.
+    pub(crate) fn extent(self, from: Option<BTreeSet<Source>>, scheme: Option<Scheme>) -> Extent {
+        Extent {
+            from,
+            scheme,
+            hosts: self.hosts,
+            ports: Some(self.ports),
+            methods: self.methods,
+            paths: self.paths,
+        }
+    }
+
     /// How many combinations of a host, a port and a path there are.
     pub(crate) fn size(&self) -> usize {
         self.hosts.len().saturating_mul(self.ports.len()).saturating_mul(self.paths.len())
@@ -160,9 +258,34 @@ impl Parsed {
     }
 }
 
+/// What is wrong with a HostSet: empty if nothing is.
+#[must_use]
+pub fn check_host_set(set: &HostSet) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    hosts_of(set, &mut problems);
+    problems
+}
+
+fn hosts_of(set: &HostSet, problems: &mut Vec<Problem>) -> BTreeSet<HostPattern> {
+    let mut hosts = BTreeSet::new();
+    for (i, text) in set.spec.hosts.iter().enumerate() {
+        match Width::Narrow.parse(text) {
+            Ok(host) => hosts.extend([host]),
+            Err(error) => problems.push(problem(
+                Reason::Invalid,
+                format!("HostSet/{}", set.name_any()),
+                format!("spec.hosts[{i}]"),
+                format!("{text:?}: {error}"),
+                Width::Narrow.help(),
+            )),
+        }
+    }
+    hosts
+}
+
 /// One entry of `spec.allow`.
 struct ParsedAllow {
-    from: BTreeSet<Source>,
+    from: BTreeSet<Party>,
     scheme: Scheme,
     scopes: Parsed,
     private_cidrs: Vec<IpNet>,
@@ -170,45 +293,45 @@ struct ParsedAllow {
 }
 
 impl ParsedAllow {
-    fn of(object: &str, index: usize, allow: &AllowRule, problems: &mut Vec<Problem>) -> Self {
+    fn of(
+        object: &str,
+        index: usize,
+        allow: &AllowRule,
+        sets: HostSets<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let field = format!("spec.allow[{index}]");
-        let from = sources(object, &format!("{field}.from"), &allow.from, problems);
-        let mut private_cidrs = BTreeSet::new();
-        for (i, text) in allow.private_cidrs.iter().enumerate() {
-            match parse_range(text) {
-                Some(range) => private_cidrs.extend([range]),
-                None => problems.push(problem(
-                    Reason::Invalid,
-                    object,
-                    format!("{field}.privateCIDRs[{i}]"),
-                    format!("{text:?} is not a CIDR"),
-                    "Give an address and a prefix length, for example 10.96.0.0/16.",
-                )),
-            }
-        }
-        let fields =
-            Fields { hosts: &allow.hosts, ports: &allow.ports, methods: &allow.methods, paths: &allow.paths };
+        let from = parties(object, &format!("{field}.from"), &allow.from, problems);
+        let private_cidrs =
+            parse_ranges(object, &format!("{field}.privateCIDRs"), &allow.private_cidrs, problems);
+        let fields = Fields {
+            hosts: &allow.hosts,
+            host_sets: &allow.host_sets,
+            ports: &allow.ports,
+            methods: &allow.methods,
+            paths: &allow.paths,
+        };
         Self {
             from,
             scheme: match allow.protocol {
                 Protocol::HTTPS => Scheme::Https,
                 Protocol::HTTP => Scheme::Http,
             },
-            scopes: Parsed::of(object, &field, &fields, problems),
+            scopes: Parsed::of(object, &field, &fields, (sets, Width::Narrow), problems),
             private_cidrs: private_cidrs.into_iter().collect(),
             ca_bundle: allow.ca_bundle.as_deref().map(Arc::from),
         }
     }
 
-    /// The grants to `sources`. Of those that name no needed host only the first is made: it can allow nothing and is there
+    /// The grants to the agent's parties. Of those that name no needed host only the first is made: it can allow nothing and is there
     /// to be named in a refusal.
     fn expand<'a>(
         &'a self,
-        sources: &'a BTreeSet<Source>,
+        parties: &'a BTreeSet<Party>,
         needs: &'a [Claim],
         origin: &'a Origin,
     ) -> impl Iterator<Item = Grant> + 'a {
-        let combinations = self.from.intersection(sources).flat_map(move |from| {
+        let combinations = self.from.intersection(parties).flat_map(move |(from, _)| {
             let any = self.scopes.hosts.iter().any(|host| needs_host(needs, from, host));
             let combinations = self.scopes.product(move |host| !any || needs_host(needs, from, host));
             combinations.take(if any { usize::MAX } else { 1 }).map(move |combination| (from, combination))
@@ -231,27 +354,50 @@ impl ParsedAllow {
     }
 }
 
-/// The sources in the list at `field`.
-pub(crate) fn sources(
+/// The parties in the list at `field`.
+pub(crate) fn parties(
     object: &str,
     field: &str,
     list: &[redoubt_crds::Source],
     problems: &mut Vec<Problem>,
-) -> BTreeSet<Source> {
+) -> BTreeSet<Party> {
     let mut found = BTreeSet::new();
     for (i, source) in list.iter().enumerate() {
-        match Source::of(source) {
-            Some(source) => found.extend([source]),
+        match party(source) {
+            Some(party) => found.extend([party]),
             None => problems.push(problem(
                 Reason::Invalid,
                 object,
                 format!("{field}[{i}]"),
-                "an entry of kind Tool has a name, and one of kind Agent has none",
-                "Name the Tool, or leave the name out.",
+                "an entry of kind Tool or ClusterTool has a name, and one of kind Agent has none",
+                "Name the tool, or leave the name out.",
             )),
         }
     }
     found
+}
+
+/// The ranges in the list at `field`.
+pub(crate) fn parse_ranges(
+    object: &str,
+    field: &str,
+    list: &[String],
+    problems: &mut Vec<Problem>,
+) -> BTreeSet<IpNet> {
+    let mut ranges = BTreeSet::new();
+    for (i, text) in list.iter().enumerate() {
+        match parse_range(text) {
+            Some(range) => ranges.extend([range]),
+            None => problems.push(problem(
+                Reason::Invalid,
+                object,
+                format!("{field}[{i}]"),
+                format!("{text:?} is not a CIDR"),
+                "Give an address and a prefix length, for example 10.96.0.0/16.",
+            )),
+        }
+    }
+    ranges
 }
 
 /// A range of addresses in CIDR notation (RFC 4632), without the bits beyond its prefix. An IPv4 range is not written as

@@ -30,6 +30,11 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it has one or more labels before `suffix`.
+    fn is_below(&self, suffix: &Self) -> bool {
+        self.0.strip_suffix(suffix.0.as_str()).is_some_and(|rest| rest.ends_with('.'))
+    }
 }
 
 /// Why a text is not a host.
@@ -116,7 +121,7 @@ impl From<Host> for String {
     }
 }
 
-/// Which hosts a rule speaks of: one host, or all names of one label below a name.
+/// Which hosts a rule speaks of. Grants and destinations have the first two; ceilings and denies all four.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum HostPattern {
@@ -124,6 +129,10 @@ pub enum HostPattern {
     Exact(Host),
     /// `*.NAME`: every name that has exactly one label before `NAME`, as in TLS certificates (RFC 6125).
     OneLabelBelow(Name),
+    /// `**.NAME`: every name that has one or more labels before `NAME`.
+    Below(Name),
+    /// `*`: every name and every address.
+    Any,
 }
 
 impl FromStr for HostPattern {
@@ -153,6 +162,23 @@ impl From<Host> for HostPattern {
 }
 
 impl HostPattern {
+    /// The pattern of a ceiling or deny: also `**.NAME` and `*`.
+    ///
+    /// # Errors
+    /// As [`HostPattern::from_str`], for what is neither.
+    pub fn parse_wide(text: &str) -> Result<Self, HostError> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let Some(name) = text.strip_prefix("**.") else {
+            return text.parse();
+        };
+        match format!("*.{name}").parse()? {
+            Self::OneLabelBelow(name) => Ok(Self::Below(name)),
+            _ => Err(HostError::Wildcard),
+        }
+    }
+
     /// Whether the pattern speaks of `host`.
     #[must_use]
     pub fn matches(&self, host: &Host) -> bool {
@@ -161,7 +187,9 @@ impl HostPattern {
             (Self::OneLabelBelow(suffix), Host::Name(name)) => {
                 name.0.split_once('.').is_some_and(|(_, rest)| rest == suffix.0)
             }
-            (Self::OneLabelBelow(_), Host::Ip(_)) => false,
+            (Self::Below(suffix), Host::Name(name)) => name.is_below(suffix),
+            (Self::OneLabelBelow(_) | Self::Below(_), Host::Ip(_)) => false,
+            (Self::Any, _) => true,
         }
     }
 
@@ -181,8 +209,26 @@ impl HostPattern {
             (Self::Exact(host), pattern) | (pattern, Self::Exact(host)) => {
                 pattern.matches(host).then(|| Self::Exact(host.clone()))
             }
+            (Self::Any, pattern) | (pattern, Self::Any) => Some(pattern.clone()),
+            (Self::Below(wide), Self::Below(name)) | (Self::Below(name), Self::Below(wide))
+                if name == wide || name.is_below(wide) =>
+            {
+                Some(Self::Below(name.clone()))
+            }
+            (Self::Below(wide), Self::OneLabelBelow(name))
+            | (Self::OneLabelBelow(name), Self::Below(wide))
+                if name == wide || name.is_below(wide) =>
+            {
+                Some(Self::OneLabelBelow(name.clone()))
+            }
             (a, b) => (a == b).then(|| a.clone()),
         }
+    }
+
+    /// Whether it speaks of every host that `other` speaks of.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.intersect(other).as_ref() == Some(other)
     }
 }
 
@@ -192,6 +238,8 @@ impl fmt::Display for HostPattern {
             Self::Exact(Host::Ip(ip)) => ip.fmt(out),
             Self::Exact(host) => host.fmt(out),
             Self::OneLabelBelow(name) => write!(out, "*.{}", name.0),
+            Self::Below(name) => write!(out, "**.{}", name.0),
+            Self::Any => out.write_str("*"),
         }
     }
 }

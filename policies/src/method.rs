@@ -64,6 +64,12 @@ impl fmt::Display for Method {
 pub struct MethodSet(BTreeSet<Method>);
 
 impl MethodSet {
+    /// All methods.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(Method::ALL.into())
+    }
+
     /// The set of these names; `*` alone is all of them.
     ///
     /// # Errors
@@ -72,7 +78,7 @@ impl MethodSet {
         let mut set = BTreeSet::new();
         for name in names {
             match name.as_ref() {
-                "*" if names.len() == 1 => set.extend(Method::ALL),
+                "*" if names.len() == 1 => return Ok(Self::all()),
                 other => {
                     set.insert(other.parse()?);
                 }

@@ -48,15 +48,18 @@ pub enum Source {
     Tool(String),
 }
 
-impl Source {
-    /// The source that a kind of the API names; `None` when a Tool has no name, or the agent one.
-    #[must_use]
-    pub fn of(source: &redoubt_crds::Source) -> Option<Self> {
-        match (source.kind, &source.name) {
-            (SourceKind::Agent, None) => Some(Self::Agent),
-            (SourceKind::Tool, Some(name)) => Some(Self::Tool(name.clone())),
-            _ => None,
+/// A source and which kind of object it is: the names of an agent's tools are unique, whichever kind they are of.
+pub type Party = (Source, SourceKind);
+
+/// The party that a kind of the API names; `None` when a tool has no name, or the agent one.
+#[must_use]
+pub fn party(source: &redoubt_crds::Source) -> Option<Party> {
+    match (source.kind, &source.name) {
+        (SourceKind::Agent, None) => Some((Source::Agent, SourceKind::Agent)),
+        (kind @ (SourceKind::Tool | SourceKind::ClusterTool), Some(name)) => {
+            Some((Source::Tool(name.clone()), kind))
         }
+        _ => None,
     }
 }
 

@@ -3,9 +3,12 @@
 //! An unknown field, an unknown variant or a missing field makes the whole policy unreadable, and a pod without a policy
 //! lets nothing out.
 
+use std::fmt;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::extent::{Ceiling, Deny};
 use crate::host::HostPattern;
 use crate::method::MethodSet;
 use crate::path::PathPattern;
@@ -22,8 +25,12 @@ pub struct PodPolicy {
     pub agent: AgentIdentity,
     /// Milliseconds since the Unix epoch when its content last changed. It only rises.
     pub epoch: u64,
-    /// What may be requested: needed and granted. What no rule allows is refused.
+    /// What may be requested: needed, granted, and within every ceiling. What no rule allows is refused.
     pub rules: Vec<Rule>,
+    /// What is refused whatever rule allows it.
+    pub denies: Vec<Deny>,
+    /// Ceilings and denies that change nothing: what they would refuse is recorded.
+    pub audit: Audit,
     /// What was needed and what was granted, to explain a refusal. Nothing is allowed by it.
     pub explanation: Explanation,
     /// Credentials, where they may go and for whom.
@@ -56,6 +63,12 @@ pub struct Origin {
     pub object: String,
     /// Path of the field, for example `spec.allow[0]`.
     pub field: String,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.object, self.field)
+    }
 }
 
 /// A set of requests: from one source, to one scheme, host pattern and port, with some methods and paths.
@@ -95,6 +108,9 @@ pub struct Rule {
     /// Private ranges that the host may resolve to.
     #[serde(rename = "privateCIDRs")]
     pub private_cidrs: Vec<IpNet>,
+    /// The ceiling that left out some of the ranges that the grant names.
+    #[serde(rename = "privateCIDRsWithin")]
+    pub private_cidrs_within: Option<Origin>,
     /// Trust anchors (PEM) of the destination, in place of the public ones.
     pub ca_bundle: Option<String>,
     /// What needs it.
@@ -111,6 +127,20 @@ pub struct Explanation {
     pub needs: Vec<Claim>,
     /// Allowed by the EgressPolicies that select the agent.
     pub grants: Vec<Claim>,
+    /// What every ceiling lets pass of that, sorted.
+    pub ceilings: Vec<Ceiling>,
+    /// `Kind/NAME` of the EgressPolicies and ClusterAgentPolicies that select the agent.
+    pub selected_by: Vec<String>,
+}
+
+/// Ceilings and denies of ClusterAgentPolicies in mode `Audit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Audit {
+    /// What would pass at most.
+    pub ceilings: Vec<Ceiling>,
+    /// What would be refused.
+    pub denies: Vec<Deny>,
 }
 
 /// A credential, where it may go and for whom.
@@ -166,6 +196,21 @@ pub struct BoundDestination {
     pub ca_bundle: Option<String>,
     /// Path of the field, for example `spec.destinations[0]`.
     pub field: String,
+}
+
+impl BoundDestination {
+    /// The requests of `from` that may carry the credential.
+    #[must_use]
+    pub fn scope(&self, from: Source) -> Scope {
+        Scope {
+            from,
+            scheme: Scheme::Https,
+            host: self.host.clone(),
+            port: self.port,
+            methods: self.methods.clone(),
+            path: self.path.clone(),
+        }
+    }
 }
 
 /// A Vault server and how to log in to it.

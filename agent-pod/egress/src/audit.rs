@@ -74,6 +74,9 @@ pub(crate) struct Record {
     pub(crate) redactions: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) epoch: Option<u64>,
+    /// `Kind/NAME FIELD` of a ceiling or deny in mode `Audit` that would refuse it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) would_refuse: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) object: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -148,6 +148,7 @@ async fn forward(
         path: &wanted.path,
     };
     let authorized = policy.decide(&asked)?;
+    record.would_refuse = authorized.would_refuse.map(ToString::to_string);
     let bound = policy.is_bound(&wanted.target);
     if bound {
         refuse_credentials(&parts, &wanted, &policy)?;

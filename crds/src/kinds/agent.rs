@@ -1,5 +1,7 @@
 //! Agent: what to run and with what. One Agent is one pod.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -40,11 +42,11 @@ pub struct AgentSpec {
     /// Redoubt's own agent: a model loop with tool calling.
     pub runtime: AgentRuntime,
 
-    /// The Tools of this namespace that the agent may call.
+    /// The Tools of this namespace and the ClusterTools that the agent may call. No two have the same name.
     #[serde(default)]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub tools: Vec<LocalReference>,
+    pub tools: Vec<ToolReference>,
 
     /// The SecretBindings of this namespace whose credentials are injected for this agent.
     #[serde(default)]
@@ -56,6 +58,152 @@ pub struct AgentSpec {
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub callers: Vec<Caller>,
+
+    /// Resources of the agent's container.
+    #[serde(default)]
+    pub resources: AgentResources,
+
+    /// The agent's own folder, `/workspace`. It ends with the pod.
+    #[serde(default)]
+    pub workspace: Workspace,
+
+    /// Where the pod may run.
+    #[serde(default)]
+    pub placement: Placement,
+}
+
+/// A Tool of the namespace, or a ClusterTool.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ToolReference {
+    /// `Tool` or `ClusterTool`.
+    #[serde(default)]
+    pub kind: ToolKind,
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Kinds of tools.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default,
+)]
+pub enum ToolKind {
+    /// Of the Agent's namespace.
+    #[default]
+    Tool,
+    /// Of the platform team.
+    ClusterTool,
+}
+
+impl ToolKind {
+    /// The kind's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tool => "Tool",
+            Self::ClusterTool => "ClusterTool",
+        }
+    }
+}
+
+/// Resources of the agent's container: what it may use at most. Ceilings of a ClusterAgentPolicy lower them.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentResources {
+    /// Processor, as a quantity of Kubernetes.
+    #[serde(default = "cpu")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new(crate::grammar::QUANTITY).message(crate::grammar::QUANTITY_MESSAGE))]
+    pub cpu: String,
+    /// Memory, as a quantity of Kubernetes.
+    #[serde(default = "memory")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new(crate::grammar::QUANTITY).message(crate::grammar::QUANTITY_MESSAGE))]
+    pub memory: String,
+}
+
+impl Default for AgentResources {
+    fn default() -> Self {
+        Self { cpu: cpu(), memory: memory() }
+    }
+}
+
+fn cpu() -> String {
+    "1".to_owned()
+}
+
+fn memory() -> String {
+    "512Mi".to_owned()
+}
+
+/// The agent's own folder.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Workspace {
+    /// How much it may hold, as a quantity of Kubernetes. A pod that holds more is ended by the kubelet.
+    #[serde(default = "workspace_size")]
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new(crate::grammar::QUANTITY).message(crate::grammar::QUANTITY_MESSAGE))]
+    pub size_limit: String,
+}
+
+impl Default for Workspace {
+    fn default() -> Self {
+        Self { size_limit: workspace_size() }
+    }
+}
+
+fn workspace_size() -> String {
+    "1Gi".to_owned()
+}
+
+/// Where the pod may run, beside what its RuntimeClass says.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Placement {
+    /// Labels that the node has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "node_selector")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that do not matter.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub tolerations: Vec<Toleration>,
+}
+
+/// A taint of nodes that does not keep the pod away, as in a pod's `spec.tolerations`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("!has(self.operator) || self.operator != 'Exists' || !has(self.value)").message(
+    "leave value out when operator is Exists"
+))]
+pub struct Toleration {
+    /// Key of the taint.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+    /// `Equal`, the default, or `Exists`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self in ['Equal', 'Exists']").message("operator is Equal or Exists"))]
+    pub operator: Option<String>,
+    /// Value of the taint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// Effect of the taint; any unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self in ['NoSchedule', 'PreferNoSchedule', 'NoExecute']").message(
+        "effect is NoSchedule, PreferNoSchedule or NoExecute"
+    ))]
+    pub effect: Option<String>,
+}
+
+fn node_selector(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object", "maxProperties": 16, "additionalProperties": { "type": "string", "maxLength": 63 },
+    })
 }
 
 /// Redoubt's own agent.
@@ -134,6 +282,9 @@ pub struct AgentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+    /// Number of the AgentPolicyRevision that is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
     /// Name of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_name: Option<String>,
@@ -156,9 +307,19 @@ pub struct PolicyStatus {
     /// What the agent may do: needed and granted.
     #[serde(default)]
     pub effective: Vec<EffectiveRule>,
-    /// What the agent or a tool needs and nothing grants.
+    /// What the agent or a tool needs and may not do: nothing grants it, a ceiling leaves it out, or it is denied in part
+    /// or as a whole.
     #[serde(default)]
     pub refused: Vec<EffectiveRule>,
+    /// What ClusterAgentPolicies in mode `Audit` would refuse.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub would_refuse: Vec<EffectiveRule>,
+    /// What is granted and neither the agent nor any of its tools needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unneeded: Vec<EffectiveRule>,
+    /// `Kind/NAME` of the EgressPolicies and ClusterAgentPolicies that select the agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub selected_by: Vec<String>,
 }
 
 /// One line of a policy, told plainly.
@@ -169,6 +330,7 @@ pub struct EffectiveRule {
     pub from: String,
     /// Methods and URL pattern.
     pub request: String,
-    /// Object and field that decided: the grantor of an effective rule, the place that lacks a grant of a refused one.
+    /// Object and field that decided: the grantor of an effective rule; of a refused one the ceiling or deny that takes it
+    /// away, or the place that lacks a grant.
     pub decided_by: String,
 }

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::shared::{Protocol, Source, Status};
+use super::shared::{DenyRule, HostSetReference, Protocol, Source, Status};
 
 /// What selected agents and their tools are granted. An agent that no policy selects is granted nothing.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -33,20 +33,33 @@ pub struct EgressPolicySpec {
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub allow: Vec<AllowRule>,
+    /// What they are refused, whatever grants it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub deny: Vec<DenyRule>,
 }
 
 /// One grant: any of `from` may send any of `methods` to any of `hosts`, `ports` and `paths`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("self.hosts.size() + self.hostSets.size() > 0").message(
+    "name at least one host or HostSet"
+))]
 pub struct AllowRule {
     /// Who may ask.
     #[schemars(length(min = 1, max = 32))]
     pub from: Vec<Source>,
     /// Host names: exact, or with `*` as the whole first label, which stands for exactly one label. An IP address is
     /// matched only by itself.
-    #[schemars(length(min = 1, max = 32), inner(length(min = 1, max = 253)))]
+    #[serde(default)]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
     #[x_kube(validation = Rule::new(crate::grammar::HOSTS).message(crate::grammar::HOSTS_MESSAGE))]
     pub hosts: Vec<String>,
+    /// HostSets of the platform team whose hosts are meant too.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub host_sets: Vec<HostSetReference>,
     /// TCP ports; 443 unless given.
     #[serde(default = "https_port")]
     #[schemars(length(min = 1, max = 16), inner(range(min = 1, max = 65535)))]

@@ -5,14 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt as _};
 use redoubt_crds::condition::Reason;
-use redoubt_crds::{EgressPolicy, IsolationClass, SecretBinding, Status, Tool, VaultConnection};
-use redoubt_policy::compile::{
-    Problem, check_binding, check_egress_policy, check_tool, check_vault, vault_grants,
+use redoubt_crds::{
+    ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass, SecretBinding, Status, Tool,
+    VaultConnection,
 };
+use redoubt_policy::compile::{
+    Problem, check_binding, check_binding_within, check_cluster_policy, check_cluster_tool,
+    check_egress_policy, check_host_set, check_tool, check_vault, vault_grants,
+};
+use redoubt_policy::grants::HostSets;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
 use super::Checked;
+use crate::agent::dereference::readable;
 use crate::agent::validate::check_class;
 use crate::stores::World;
 
@@ -29,12 +35,13 @@ impl Checked for Tool {
 }
 
 impl Checked for EgressPolicy {
-    fn problems(&self, _: &World) -> Vec<Problem> {
+    fn problems(&self, world: &World) -> Vec<Problem> {
         let object = format!("EgressPolicy/{}", self.name_any());
         let bundles = self.spec.allow.iter().enumerate().filter_map(|(i, allow)| {
             check_bundle(&object, &format!("spec.allow[{i}].caBundle"), allow.ca_bundle.as_deref())
         });
-        check_egress_policy(self).into_iter().chain(bundles).collect()
+        let sets: Vec<HostSet> = readable(&world.host_sets, None).collect();
+        check_egress_policy(self, HostSets(&sets)).into_iter().chain(bundles).collect()
     }
     fn status(&self) -> Option<&Status> {
         self.status.as_ref()
@@ -64,6 +71,9 @@ impl Checked for SecretBinding {
             .and_then(|namespace| namespace.metadata.labels.clone())
             .unwrap_or_default();
         problems.extend(check_grant(self, connection, &labels));
+        let policies: Vec<ClusterAgentPolicy> = readable(&world.cluster_policies, None).collect();
+        let sets: Vec<HostSet> = readable(&world.host_sets, None).collect();
+        problems.extend(check_binding_within(self, &policies, &labels, HostSets(&sets)));
         problems
     }
     fn status(&self) -> Option<&Status> {
@@ -93,6 +103,43 @@ impl Checked for IsolationClass {
         let runtime_classes: BTreeSet<String> =
             world.runtime_classes.state().iter().map(|class| class.name_any()).collect();
         check_class(self, &runtime_classes)
+    }
+    fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::all(client)
+    }
+}
+
+impl Checked for ClusterTool {
+    fn problems(&self, _: &World) -> Vec<Problem> {
+        check_cluster_tool(self)
+    }
+    fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::all(client)
+    }
+}
+
+impl Checked for HostSet {
+    fn problems(&self, _: &World) -> Vec<Problem> {
+        check_host_set(self)
+    }
+    fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+    fn api(&self, client: Client) -> Api<Self> {
+        Api::all(client)
+    }
+}
+
+impl Checked for ClusterAgentPolicy {
+    fn problems(&self, world: &World) -> Vec<Problem> {
+        let sets: Vec<HostSet> = readable(&world.host_sets, None).collect();
+        check_cluster_policy(self, HostSets(&sets))
     }
     fn status(&self) -> Option<&Status> {
         self.status.as_ref()

@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt as _};
 use redoubt_crds::condition::Reason;
-use redoubt_crds::{Agent, EgressPolicy, IsolationClass, SecretBinding, Tool, VaultConnection, names};
+use redoubt_crds::{
+    Agent, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass, SecretBinding, Tool,
+    ToolKind, VaultConnection, names,
+};
 use redoubt_policy::compile::Problem;
 use redoubt_policy::envelope::ENVELOPE_KEY;
 
@@ -22,6 +26,14 @@ pub struct Dereferenced {
     pub agent: Agent,
     /// The Tools it names.
     pub tools: Vec<Tool>,
+    /// The ClusterTools it names.
+    pub cluster_tools: Vec<ClusterTool>,
+    /// All ClusterAgentPolicies.
+    pub cluster_policies: Vec<ClusterAgentPolicy>,
+    /// All HostSets that can be read.
+    pub host_sets: Vec<HostSet>,
+    /// Labels of the Agents of its namespace that were made before it; empty where no quota asks for them.
+    pub earlier: Vec<BTreeMap<String, String>>,
     /// The EgressPolicies of its namespace. Those that cannot be read grant nothing and are left out.
     pub egress_policies: Vec<EgressPolicy>,
     /// The SecretBindings it names.
@@ -65,7 +77,15 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
     let named = |references: &[redoubt_crds::LocalReference]| -> BTreeSet<String> {
         references.iter().map(|reference| reference.name.clone()).collect()
     };
-    let tools = find(&world.tools, &namespace, &named(&agent.spec.tools), &mut unreadable);
+    let tools_of = |kind: ToolKind| -> BTreeSet<String> {
+        let of_kind = agent.spec.tools.iter().filter(|tool| tool.kind == kind);
+        of_kind.map(|tool| tool.name.clone()).collect()
+    };
+    let tools = find(&world.tools, &namespace, &tools_of(ToolKind::Tool), &mut unreadable);
+    let cluster_tools = find(&world.cluster_tools, "", &tools_of(ToolKind::ClusterTool), &mut unreadable);
+    // One that cannot be read could forbid anything.
+    let cluster_policies =
+        find(&world.cluster_policies, "", &all_names(&world.cluster_policies), &mut unreadable);
     let bindings: Vec<SecretBinding> =
         find(&world.bindings, &namespace, &named(&agent.spec.secret_bindings), &mut unreadable);
     let connections = bindings.iter().map(|binding| binding.spec.vault.connection_name.clone()).collect();
@@ -86,9 +106,14 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
         .as_ref()
         .and_then(|map| map.data.as_ref())
         .and_then(|data| data.get(ENVELOPE_KEY).cloned());
+    let earlier = if world.has_quotas() { earlier(world, agent) } else { Vec::new() };
     let dereferenced = Dereferenced {
         agent: agent.clone(),
         tools,
+        cluster_tools,
+        cluster_policies,
+        host_sets: readable(&world.host_sets, None).collect(),
+        earlier,
         egress_policies,
         bindings,
         vaults,
@@ -120,8 +145,28 @@ where
     store.get(&ObjectRef::new(name).within(namespace))
 }
 
+/// Names of all objects, those that cannot be read too.
+fn all_names<K: Resource<DynamicType = ()> + Clone>(store: &Store<Guard<K>>) -> BTreeSet<String> {
+    store.state().iter().map(|guard| guard.name_any()).collect()
+}
+
+/// Labels of the Agents of the same namespace that were made before `agent`: by time, then by name. Those that are being
+/// deleted do not count; those that cannot be read do.
+fn earlier(world: &World, agent: &Agent) -> Vec<BTreeMap<String, String>> {
+    let age = |meta: &ObjectMeta| (meta.creation_timestamp.clone().map(|time| time.0), meta.name.clone());
+    let own = age(&agent.metadata);
+    let agents = world.agents.state();
+    let metadata = agents.iter().map(|guard| guard.meta());
+    metadata
+        .filter(|meta| {
+            meta.namespace == agent.metadata.namespace && meta.deletion_timestamp.is_none() && age(meta) < own
+        })
+        .map(|meta| meta.labels.clone().unwrap_or_default())
+        .collect()
+}
+
 /// The objects of `namespace` (`None`: all) that can be read. What others have there is not even copied.
-fn readable<K: Resource<DynamicType = ()> + Clone>(
+pub(crate) fn readable<K: Resource<DynamicType = ()> + Clone>(
     store: &Store<Guard<K>>,
     namespace: Option<&str>,
 ) -> impl Iterator<Item = K> {

@@ -28,6 +28,9 @@ pub(crate) fn agent(name: &str) -> Agent {
             tools: Vec::new(),
             secret_bindings: Vec::new(),
             callers: Vec::new(),
+            resources: Default::default(),
+            workspace: Default::default(),
+            placement: Default::default(),
         },
     );
     agent.metadata.namespace = Some("team".into());
@@ -63,6 +66,10 @@ pub(crate) fn read(agent: Agent) -> Dereferenced {
     Dereferenced {
         agent,
         tools: Vec::new(),
+        cluster_tools: Vec::new(),
+        cluster_policies: Vec::new(),
+        host_sets: Vec::new(),
+        earlier: Vec::new(),
         egress_policies: Vec::new(),
         bindings: Vec::new(),
         vaults: Vec::new(),

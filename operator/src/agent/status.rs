@@ -4,7 +4,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use redoubt_crds::condition::{Reason, kind};
 use redoubt_crds::{Agent, AgentStatus, PolicyStatus};
-use redoubt_policy::compile::{Problem, effective_lines, refused_lines};
+use redoubt_policy::compile::{Problem, effective_lines, refused_lines, unneeded_lines, would_refuse_lines};
 use redoubt_policy::wire::PodPolicy;
 
 use super::apply::{Live, PodOutcome};
@@ -34,6 +34,7 @@ pub fn next(agent: &Agent, outcome: &Outcome<'_>, now: Timestamp) -> AgentStatus
         Outcome::Rejected(_) => AgentStatus {
             observed_generation,
             conditions,
+            revision: previous.revision,
             pod_name: None,
             runtime_class_name: None,
             // Its epoch must not be forgotten.
@@ -49,6 +50,7 @@ pub fn next(agent: &Agent, outcome: &Outcome<'_>, now: Timestamp) -> AgentStatus
             AgentStatus {
                 observed_generation,
                 conditions,
+                revision: previous.revision,
                 pod_name: pod.map(|pod| pod.name_any()),
                 runtime_class_name: pod
                     .and_then(|pod| pod.spec.as_ref())
@@ -70,6 +72,9 @@ fn policy_status(
         digest: map.annotations().get(POLICY_DIGEST).cloned().unwrap_or_default(),
         effective: effective_lines(policy),
         refused: refused_lines(policy),
+        would_refuse: would_refuse_lines(policy),
+        unneeded: unneeded_lines(policy),
+        selected_by: policy.explanation.selected_by.clone(),
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt as _;
 use redoubt_crds::condition::Reason;
-use redoubt_crds::{Agent, Images, IsolationClass, names};
+use redoubt_crds::{Agent, AgentResources, Images, IsolationClass, Limits, names};
 use redoubt_policy::base_url::BaseUrl;
+use redoubt_policy::ceilings::Selecting;
 use redoubt_policy::compile::Problem;
 use redoubt_policy::wire::PodPolicy;
 use redoubt_policy::{Inputs, compile};
@@ -20,6 +21,10 @@ pub struct ValidatedAgent {
     pub(super) images: Images,
     /// With epoch 0.
     pub(super) policy: PodPolicy,
+    /// Bounds of one task, within every ceiling.
+    pub(super) limits: Limits,
+    /// Resources of the agent's container, within every ceiling.
+    pub(super) resources: AgentResources,
     /// Name and audience of every Vault that a binding of the policy names.
     pub(super) vault_tokens: Vec<VaultToken>,
     /// TCP ports that the pod has to reach.
@@ -82,20 +87,30 @@ pub fn validate(read: Dereferenced) -> Result<ValidatedAgent, Vec<Problem>> {
     if let Some(class) = &class {
         problems.extend(check_class(class, &read.runtime_classes));
     }
+    let inputs = Inputs {
+        agent: &read.agent,
+        tools: &read.tools,
+        cluster_tools: &read.cluster_tools,
+        egress_policies: &read.egress_policies,
+        cluster_policies: &read.cluster_policies,
+        host_sets: &read.host_sets,
+        bindings: &read.bindings,
+        vaults: &read.vaults,
+        namespace_labels: &read.namespace_labels,
+        inbound_issuer: &read.inbound.issuer,
+        inbound_jwks: &read.inbound.jwks,
+    };
+    let ceilings = Selecting::of(&inputs);
+    let object = format!("Agent/{name}");
+    if let Some(class) = &class {
+        problems.extend(ceilings.isolation_class(&object, &class.name_any()).err());
+    }
+    problems.extend(ceilings.quota(&object, &read.earlier).err());
+    let limits = ceilings.limits(&read.agent.spec.runtime.limits);
+    let resources = ceilings.resources(&read.agent.spec.resources);
     // What cannot be read would look missing to the compiler.
     let policy = if read.unreadable.is_empty() {
-        compile(&Inputs {
-            agent: &read.agent,
-            tools: &read.tools,
-            egress_policies: &read.egress_policies,
-            bindings: &read.bindings,
-            vaults: &read.vaults,
-            namespace_labels: &read.namespace_labels,
-            inbound_issuer: &read.inbound.issuer,
-            inbound_jwks: &read.inbound.jwks,
-        })
-        .map_err(|found| problems.extend(found))
-        .ok()
+        compile(&inputs).map_err(|found| problems.extend(found)).ok()
     } else {
         None
     };
@@ -116,6 +131,8 @@ pub fn validate(read: Dereferenced) -> Result<ValidatedAgent, Vec<Problem>> {
     Ok(ValidatedAgent {
         runtime_class: spec.runtime_class_name,
         images: spec.images,
+        limits,
+        resources,
         vault_tokens,
         ports: ports(&policy),
         recorded_epoch: recorded.and_then(|policy| u64::try_from(policy.epoch).ok()).unwrap_or_default(),

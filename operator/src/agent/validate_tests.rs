@@ -1,4 +1,4 @@
-use redoubt_crds::{LocalReference, SecretBinding, VaultConnection};
+use redoubt_crds::{LocalReference, SecretBinding, ToolKind, ToolReference, VaultConnection};
 use serde_json::json;
 
 use super::*;
@@ -54,14 +54,15 @@ fn classes() {
 fn references() {
     let with = |change: fn(&mut Agent)| read(agent_with("a", change));
     check(
-        with(|agent| agent.spec.tools = vec![LocalReference { name: "t".into() }]),
+        with(|agent| agent.spec.tools = vec![ToolReference { kind: ToolKind::Tool, name: "t".into() }]),
         Some(("ReferenceNotFound", "Agent/a", "spec.tools[0].name")),
     );
     check(
         with(|agent| agent.spec.secret_bindings = vec![LocalReference { name: "b".into() }]),
         Some(("ReferenceNotFound", "Agent/a", "spec.secretBindings[0].name")),
     );
-    let mut unreadable = with(|agent| agent.spec.tools = vec![LocalReference { name: "t".into() }]);
+    let mut unreadable =
+        with(|agent| agent.spec.tools = vec![ToolReference { kind: ToolKind::Tool, name: "t".into() }]);
     unreadable.unreadable.push(Problem::new("Invalid", "Tool/t", "", "cannot be read", "write it again"));
     check(unreadable, Some(("Invalid", "Tool/t", "")));
     check(

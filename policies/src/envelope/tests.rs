@@ -1,13 +1,15 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::wire::{Explanation, Inbound};
+use crate::wire::{Audit, Explanation, Inbound};
 
 fn policy() -> PodPolicy {
     PodPolicy {
         agent: agent(),
         epoch: 7,
         rules: Vec::new(),
+        denies: Vec::new(),
+        audit: Audit::default(),
         explanation: Explanation::default(),
         bindings: Vec::new(),
         vaults: Vec::new(),

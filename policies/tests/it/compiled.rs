@@ -2,6 +2,7 @@
 
 use redoubt_policy::compile::{check_egress_policy, check_tool, effective_lines, refused_lines};
 use redoubt_policy::digest;
+use redoubt_policy::grants::HostSets;
 use redoubt_policy::selector::selects;
 use serde_json::{Value, json};
 
@@ -138,7 +139,7 @@ fn problems_name_object_and_field() {
     expected.extend(of_policy);
     expected.extend(of_tool);
     assert_eq!(namespace.problems(), expected);
-    assert_eq!(check_egress_policy(&namespace.egress_policies[2]).len(), of_policy.len());
+    assert_eq!(check_egress_policy(&namespace.egress_policies[2], HostSets(&[])).len(), of_policy.len());
     assert_eq!(check_tool(&namespace.tools[0]).len(), of_tool.len());
     let problems = namespace.compile().unwrap_err();
     let message = |field: &str| &problems.iter().find(|p| p.field == field).unwrap().message;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use redoubt_crds::HttpFunction;
 use redoubt_policy::base_url::BaseUrl;
 use redoubt_policy::compile::{check_binding, check_egress_policy, check_vault};
+use redoubt_policy::grants::HostSets;
 use redoubt_policy::host::HostPattern;
 use redoubt_policy::method::MethodSet;
 use redoubt_policy::path::PathPattern;
@@ -119,6 +120,6 @@ fn private_ranges() {
     check("privateCIDRs", |value| {
         let mut entry = objects::allow("Agent", "a.example", &["GET"], "/");
         entry["privateCIDRs"] = json!([value]);
-        check_egress_policy(&objects::egress_policy("p", &[entry])).is_empty()
+        check_egress_policy(&objects::egress_policy("p", &[entry]), HostSets(&[])).is_empty()
     });
 }

@@ -9,6 +9,7 @@
 
 mod bindings;
 mod canonical;
+mod ceilings;
 mod compiled;
 mod decisions;
 mod grammar;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use redoubt_crds::{Agent, EgressPolicy, SecretBinding, Tool, VaultConnection};
+use redoubt_crds::{
+    Agent, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, SecretBinding, Tool, VaultConnection,
+};
 use redoubt_policy::compile::{Inputs, Problem, compile};
 use redoubt_policy::decide::{Authorized, Request};
 use redoubt_policy::target::{Scheme, Source, Target};
@@ -14,9 +16,10 @@ use serde_json::{Value, json};
 pub(crate) const MODEL: &str = "https://model.example.com/v1";
 
 fn object<K: DeserializeOwned>(kind: &str, name: &str, spec: Value) -> K {
-    let group = if kind == "VaultConnection" { "platform.redoubt.dev" } else { "redoubt.dev" };
+    let platform = ["VaultConnection", "ClusterTool", "ClusterAgentPolicy", "HostSet"].contains(&kind);
+    let group = if platform { "platform.redoubt.dev" } else { "redoubt.dev" };
     let mut metadata = json!({ "name": name, "uid": format!("uid-of-{name}"), "labels": { "app": name } });
-    if kind != "VaultConnection" {
+    if !platform {
         metadata["namespace"] = json!("team");
     }
     serde_json::from_value(
@@ -88,6 +91,26 @@ pub(crate) fn binding(name: &str, consumers: &[&str], host: &str, path: &str) ->
     )
 }
 
+/// A ClusterAgentPolicy for all agents of all namespaces, with these fields.
+pub(crate) fn cluster_policy(name: &str, fields: Value) -> ClusterAgentPolicy {
+    let mut spec = json!({ "namespaceSelector": {} });
+    for (field, value) in fields.as_object().unwrap() {
+        spec[field] = value.clone();
+    }
+    object("ClusterAgentPolicy", name, spec)
+}
+
+/// A HostSet.
+pub(crate) fn host_set(name: &str, hosts: &[&str]) -> HostSet {
+    object("HostSet", name, json!({ "hosts": hosts }))
+}
+
+/// A ClusterTool, as [`tool`].
+pub(crate) fn cluster_tool(name: &str, base_url: &str, functions: &[(&str, &str)]) -> ClusterTool {
+    let tool = tool(name, base_url, functions);
+    object("ClusterTool", name, json!({ "http": tool.spec.http }))
+}
+
 /// A VaultConnection that grants one prefix to namespaces with label `team: a`.
 pub(crate) fn vault(name: &str, mount: &str, prefix: &str) -> VaultConnection {
     object(
@@ -109,6 +132,9 @@ pub(crate) fn vault(name: &str, mount: &str, prefix: &str) -> VaultConnection {
 pub(crate) struct Namespace {
     pub(crate) agent: Agent,
     pub(crate) tools: Vec<Tool>,
+    pub(crate) cluster_tools: Vec<ClusterTool>,
+    pub(crate) cluster_policies: Vec<ClusterAgentPolicy>,
+    pub(crate) host_sets: Vec<HostSet>,
     pub(crate) egress_policies: Vec<EgressPolicy>,
     pub(crate) bindings: Vec<SecretBinding>,
     pub(crate) vaults: Vec<VaultConnection>,
@@ -120,6 +146,9 @@ impl Namespace {
         Self {
             agent,
             tools: Vec::new(),
+            cluster_tools: Vec::new(),
+            cluster_policies: Vec::new(),
+            host_sets: Vec::new(),
             egress_policies: Vec::new(),
             bindings: Vec::new(),
             vaults: vec![vault("vault", "kv", "app")],
@@ -131,6 +160,9 @@ impl Namespace {
         compile(&Inputs {
             agent: &self.agent,
             tools: &self.tools,
+            cluster_tools: &self.cluster_tools,
+            cluster_policies: &self.cluster_policies,
+            host_sets: &self.host_sets,
             egress_policies: &self.egress_policies,
             bindings: &self.bindings,
             vaults: &self.vaults,

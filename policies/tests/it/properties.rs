@@ -311,6 +311,150 @@ proptest! {
     }
 }
 
+/// What a ClusterAgentPolicy or an EgressPolicy says beyond grants, in the same words; `from` is ignored.
+#[derive(Clone, Debug)]
+enum Bound {
+    /// One policy with a ceiling of these entries.
+    Ceiling(Vec<Words>),
+    /// One policy that denies this.
+    Deny(Words),
+    /// One EgressPolicy that denies this.
+    OwnDeny(Words),
+}
+
+fn wide() -> impl Strategy<Value = Words> {
+    let hosts = prop::sample::select(vec!["a.x.y", "x.y", "*.x.y", "**.x.y", "*"]);
+    let methods = prop::sample::select(vec!["GET", "POST", "*"]);
+    let paths = prop::sample::select(vec!["/**", "/v/*", "/v/a", "/v/**", "/*/b", "/v/a/**"]);
+    (hosts, prop::sample::select(PORTS.to_vec()), methods, paths)
+        .prop_map(|(host, port, method, path)| Words { from: "", host, port, method, path })
+}
+
+fn bound() -> impl Strategy<Value = Bound> {
+    prop_oneof![
+        prop::collection::vec(wide(), 0..4).prop_map(Bound::Ceiling),
+        wide().prop_map(Bound::Deny),
+        wide().prop_map(Bound::OwnDeny),
+    ]
+}
+
+fn bounded(needs: &[Words], policies: &[Vec<Words>], bounds: &[Bound]) -> Namespace {
+    let mut namespace = namespace(needs, policies);
+    let entry = |words: &Words| json!({ "hosts": [words.host], "ports": [words.port], "methods": [words.method], "paths": [words.path] });
+    for (i, bound) in bounds.iter().enumerate() {
+        let name = format!("b{i}");
+        match bound {
+            Bound::Ceiling(entries) => {
+                let egress: Vec<Value> = entries.iter().map(entry).collect();
+                let fields = json!({ "ceilings": { "egress": egress } });
+                namespace.cluster_policies.push(objects::cluster_policy(&name, fields));
+            }
+            Bound::Deny(words) => {
+                let fields = json!({ "denies": [entry(words)] });
+                namespace.cluster_policies.push(objects::cluster_policy(&name, fields));
+            }
+            Bound::OwnDeny(words) => {
+                let mut policy = egress_policy(&name, &[]);
+                policy.spec.deny = vec![serde_json::from_value(entry(words)).unwrap()];
+                namespace.egress_policies.push(policy);
+            }
+        }
+    }
+    namespace
+}
+
+/// [`speaks_of`] for the wide words of bounds.
+fn bounds_speak_of(words: &Words, request: (&'static str, &'static str, u16, &str, &str)) -> bool {
+    let host = match words.host {
+        "*" => request.1,
+        wide => match wide.strip_prefix("**.") {
+            Some(suffix) if request.1.ends_with(&format!(".{suffix}")) => request.1,
+            Some(_) => return false,
+            None => wide,
+        },
+    };
+    speaks_of(&Words { from: request.0, host, ..words.clone() }, request)
+}
+
+impl Bound {
+    fn lets_pass(&self, request: (&'static str, &'static str, u16, &str, &str)) -> bool {
+        match self {
+            Self::Ceiling(entries) => entries.iter().any(|words| bounds_speak_of(words, request)),
+            Self::Deny(words) | Self::OwnDeny(words) => !bounds_speak_of(words, request),
+        }
+    }
+}
+
+/// What the policy says to each request: nothing, or the object and field that refuse it.
+fn verdicts(policy: &PodPolicy) -> Vec<Option<(String, String)>> {
+    let policy = objects::verified(policy);
+    let decide = |(from, host, port, method, path): (&str, &str, u16, &str, &str)| {
+        objects::decide(&policy, from, &format!("{method} https://{host}:{port}{path}"))
+            .err()
+            .map(|refusal| (refusal.object, refusal.field))
+    };
+    universe().into_iter().map(decide).collect()
+}
+
+/// The namespace without the bound that a refusal names.
+fn without(namespace: &Namespace, object: &str) -> Namespace {
+    let mut other = namespace.clone();
+    let named = |name: &Option<String>, kind: &str| {
+        name.as_ref().is_some_and(|name| object == format!("{kind}/{name}"))
+    };
+    other.cluster_policies.retain(|policy| !named(&policy.metadata.name, "ClusterAgentPolicy"));
+    other.egress_policies.retain(|policy| !named(&policy.metadata.name, "EgressPolicy"));
+    other
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What passes is what a reader of the objects would say: need ∩ granted ∩ every ceiling − every deny. The order does
+    /// not matter, a bound more never lets anything pass, and the bound that a refusal names does make the difference.
+    #[test]
+    fn bounds_hold_exactly_in_any_order_and_only_narrow(
+        (needs, policies) in worlds(),
+        bounds in prop::collection::vec(bound(), 0..4),
+        more in bound(),
+    ) {
+        let namespace = bounded(&needs, &policies, &bounds);
+        let policy = namespace.compile().unwrap();
+        let given = verdicts(&policy);
+        let model = Words { from: "Agent", host: "a.x.y", port: 443, method: "POST", path: "/v/chat/completions" };
+        let mut declared: Vec<&Words> = vec![&model];
+        declared.extend(["t1", "t2"].iter().flat_map(|tool| own_needs(&needs, tool)));
+        for (request, verdict) in universe().into_iter().zip(&given) {
+            let expected = declared.iter().any(|need| speaks_of(need, request))
+                && policies.iter().flatten().any(|grant| speaks_of(grant, request))
+                && bounds.iter().all(|bound| bound.lets_pass(request));
+            prop_assert_eq!(verdict.is_none(), expected, "{:?}", request);
+        }
+
+        let mut turned = namespace.clone();
+        turned.cluster_policies.reverse();
+        turned.egress_policies.reverse();
+        prop_assert_eq!(&turned.compile().unwrap(), &policy);
+
+        let mut tighter = bounds.clone();
+        tighter.push(more);
+        let after = verdicts(&bounded(&needs, &policies, &tighter).compile().unwrap());
+        for (before, after) in given.iter().zip(&after) {
+            prop_assert!(before.is_none() || after.is_some(), "a bound more let something pass");
+        }
+
+        let by_bound = given.iter().enumerate().find_map(|(i, verdict)| {
+            let (object, field) = verdict.as_ref()?;
+            let is_bound = object.starts_with("ClusterAgentPolicy/") || field.starts_with("spec.deny");
+            is_bound.then_some((i, object))
+        });
+        if let Some((i, object)) = by_bound {
+            let loosened = verdicts(&without(&namespace, object).compile().unwrap());
+            prop_assert_ne!(&loosened[i], &given[i], "{} makes no difference", object);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 

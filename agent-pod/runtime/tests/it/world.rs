@@ -45,7 +45,8 @@ impl World {
         let key = SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
         let policy = serde_json::from_value(json!({
             "agent": {"namespace": "n", "name": "a", "uid": "u"}, "epoch": 7, "rules": [],
-            "explanation": {"needs": [], "grants": []}, "bindings": [], "vaults": [],
+            "denies": [], "audit": {"ceilings": [], "denies": []},
+        "explanation": {"needs": [], "grants": [], "ceilings": [], "selectedBy": []}, "bindings": [], "vaults": [],
             "inbound": {"issuer": "i", "jwks": {}, "audience": "x", "callers": []},
             "tools": [{"name": "shop", "http": {"baseURL": format!("{tool_url}/v1"), "functions": [
                 {"name": "get", "description": "Gets an item.", "effect": "Read", "method": "GET",

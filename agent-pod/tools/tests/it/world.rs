@@ -22,7 +22,8 @@ pub fn policy(base_url: &str) -> PodPolicy {
     };
     serde_json::from_value(json!({
         "agent": {"namespace": "n", "name": "a", "uid": "u"}, "epoch": 7, "rules": [],
-        "explanation": {"needs": [], "grants": []}, "bindings": [], "vaults": [],
+        "denies": [], "audit": {"ceilings": [], "denies": []},
+        "explanation": {"needs": [], "grants": [], "ceilings": [], "selectedBy": []}, "bindings": [], "vaults": [],
         "inbound": {"issuer": "i", "jwks": {}, "audience": "x", "callers": []},
         "tools": [{"name": "shop", "http": {"baseURL": format!("{base_url}/v1"), "functions": [
             function("get", "GET", json!(["q"]), json!({"id": {"type": "string"}, "q": {"type": "string"}})),

@@ -116,7 +116,7 @@ fn agent_config(agent: &ValidatedAgent) -> Result<String, serde_json::Error> {
         namespace: agent.agent.namespace().unwrap_or_default(),
         instructions: runtime.instructions.clone(),
         model: runtime.model.clone(),
-        limits: runtime.limits.clone(),
+        limits: agent.limits.clone(),
     })
 }
 

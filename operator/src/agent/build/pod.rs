@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
-    SeccompProfile, SecurityContext,
+    SeccompProfile, SecurityContext, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 use redoubt_crds::names;
 use redoubt_policy::VerifyingKey;
+use redoubt_policy::quantity::smaller;
 
 use super::{ATTEMPT, INBOUND_PORT, MIN_EPOCH, POD_HASH, metadata};
 use crate::agent::validate::ValidatedAgent;
@@ -59,6 +60,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 fn spec(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> PodSpec {
+    let placement = &agent.agent.spec.placement;
     PodSpec {
         service_account_name: Some(names::child(&agent.agent.name_any())),
         automount_service_account_token: Some(false),
@@ -75,7 +77,20 @@ fn spec(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> PodSpec {
         init_containers: Some(vec![egress(agent, key, epoch), tools(agent, key, epoch)]),
         containers: vec![brain(agent)],
         volumes: Some(volumes::all(&agent.agent, &agent.vault_tokens)),
+        node_selector: (!placement.node_selector.is_empty()).then(|| placement.node_selector.clone()),
+        tolerations: (!placement.tolerations.is_empty())
+            .then(|| placement.tolerations.iter().map(toleration).collect()),
         ..Default::default()
+    }
+}
+
+fn toleration(wanted: &redoubt_crds::Toleration) -> Toleration {
+    Toleration {
+        key: Some(wanted.key.clone()),
+        operator: wanted.operator.clone(),
+        value: wanted.value.clone(),
+        effect: wanted.effect.clone(),
+        toleration_seconds: None,
     }
 }
 
@@ -99,7 +114,7 @@ fn egress(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> Container {
         readiness_probe: Some(probes::readiness(HEALTH_PORT)),
         liveness_probe: Some(probes::liveness(HEALTH_PORT)),
         volume_mounts: Some(volumes::of_egress(!agent.vault_tokens.is_empty())),
-        ..container("egress", &agent.images.egress, EGRESS_UID, "256Mi")
+        ..container("egress", &agent.images.egress, EGRESS_UID, ("1", "256Mi"))
     }
 }
 
@@ -121,7 +136,7 @@ fn tools(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> Container {
         command: Some(vec!["/redoubt-jail".to_owned()]),
         args: Some(args),
         volume_mounts: Some(volumes::of_tools()),
-        ..container("tools", &agent.images.tools, TOOLS_UID, "256Mi")
+        ..container("tools", &agent.images.tools, TOOLS_UID, ("1", "256Mi"))
     }
 }
 
@@ -144,7 +159,7 @@ fn brain(agent: &ValidatedAgent) -> Container {
         command: Some(vec!["/redoubt-jail".to_owned()]),
         args: Some(args),
         volume_mounts: Some(volumes::of_agent()),
-        ..container("agent", &agent.images.agent, AGENT_UID, "512Mi")
+        ..container("agent", &agent.images.agent, AGENT_UID, (&agent.resources.cpu, &agent.resources.memory))
     }
 }
 
@@ -166,7 +181,7 @@ fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
 }
 
 /// What all three have in common.
-fn container(name: &str, image: &str, uid: i64, memory: &str) -> Container {
+fn container(name: &str, image: &str, uid: i64, most: (&str, &str)) -> Container {
     let quantities = |cpu: &str, memory: &str| {
         Some(BTreeMap::from([
             ("cpu".to_owned(), Quantity(cpu.to_owned())),
@@ -178,8 +193,8 @@ fn container(name: &str, image: &str, uid: i64, memory: &str) -> Container {
         image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         resources: Some(ResourceRequirements {
-            requests: quantities("10m", "32Mi"),
-            limits: quantities("1", memory),
+            requests: quantities(smaller("10m", most.0), smaller("32Mi", most.1)),
+            limits: quantities(most.0, most.1),
             claims: None,
         }),
         security_context: Some(SecurityContext {

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
-use redoubt_crds::{LocalReference, SecretBinding, VaultConnection};
+use redoubt_crds::{LocalReference, SecretBinding, ToolKind, ToolReference, VaultConnection};
 use redoubt_policy::{SigningKey, verify};
 use serde_json::{Value, json};
 
@@ -359,7 +359,7 @@ fn a_number_in_a_tool_does_not_make_every_visit_sign_anew() {
     // Without its feature float_roundtrip, serde_json reads what it has written of this number as another one.
     let number = 1.0510857627375101e131;
     let mut read = full();
-    read.agent.spec.tools = vec![LocalReference { name: "t".into() }];
+    read.agent.spec.tools = vec![ToolReference { kind: ToolKind::Tool, name: "t".into() }];
     read.tools = vec![object(json!({
         "apiVersion": "redoubt.dev/v1alpha1", "kind": "Tool", "metadata": { "name": "t", "namespace": "team" },
         "spec": { "http": { "baseURL": "https://a.example", "functions": [{

@@ -203,7 +203,9 @@ pub(crate) fn policy(ca: &str, vault: &str, vault_ca: &str, inbound: &Value, epo
         })
     };
     json!({
-        "agent": identity(), "epoch": epoch, "rules": rules, "explanation": {"needs": claims, "grants": grants},
+        "agent": identity(), "epoch": epoch, "rules": rules, "denies": [],
+        "audit": {"ceilings": [], "denies": []},
+        "explanation": {"needs": claims, "grants": grants, "ceilings": [], "selectedBy": []},
         "bindings": [
             binding("echo", "echo", json!({"bearer": {}}), json!([destination("api.test", "/v1/**")])),
             binding("keyed", "keyed", json!({"header": {"name": "x-service-key", "prefix": "Key "}}), json!([destination("keyed.test", "/in/**")])),

@@ -36,7 +36,7 @@ pub(super) fn all(agent: &Agent, tokens: &[VaultToken]) -> Vec<Volume> {
             name: "workspace".to_owned(),
             empty_dir: Some(EmptyDirVolumeSource {
                 medium: None,
-                size_limit: Some(Quantity("1Gi".to_owned())),
+                size_limit: Some(Quantity(agent.spec.workspace.size_limit.clone())),
             }),
             ..Default::default()
         },
