@@ -27,6 +27,9 @@ pub const FIELD_MANAGER: &str = "redoubt-operator";
 /// The one Secret the operator may read, in [`OPERATOR_NAMESPACE`]: its signing key.
 pub const SIGNING_KEY_SECRET: &str = "redoubt-signing-key";
 
+/// The Lease in [`OPERATOR_NAMESPACE`] whose holder is the replica that writes.
+pub const LEASE: &str = "redoubt-operator";
+
 /// The name that all children of the Agent called `agent` carry.
 #[must_use]
 pub fn child(agent: &str) -> String {

@@ -22,17 +22,29 @@ pub const DEPTH_MAX: usize = 100;
 /// `metadata.managedFields` of an object, of an object in a watch event, and of one in a list are no deeper than this.
 const METADATA_DEPTH: usize = 4;
 
-/// A client from the environment: the pod's service account, or a kubeconfig.
+/// The way to the API server.
+#[derive(Clone)]
+pub struct Connection {
+    /// Where it is and who asks.
+    pub config: Config,
+    /// A client that any replica may write with. It is for the Lease and the signing key; all else goes through
+    /// [`Fence::client`](crate::lead::Fence::client).
+    pub unfenced: Client,
+}
+
+/// The way to the API server from the environment: the pod's service account, or a kubeconfig.
 ///
 /// # Errors
 /// When there is no usable configuration.
-pub async fn connect() -> Result<Client, BoxError> {
+pub async fn connect() -> Result<Connection, BoxError> {
     let config = Config::infer().await?;
-    let layer = MapResponseLayer::new(shallow);
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+    let unfenced =
+        ClientBuilder::try_from(config.clone())?.with_layer(&MapResponseLayer::new(shallow)).build();
+    Ok(Connection { config, unfenced })
 }
 
-fn shallow<B>(response: Response<B>) -> Response<UnsyncBoxBody<Bytes, BoxError>>
+/// Takes out of every response what may not be read.
+pub(crate) fn shallow<B>(response: Response<B>) -> Response<UnsyncBoxBody<Bytes, BoxError>>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,

@@ -3,7 +3,7 @@
 //! [`agent`] is the heart: five modules for the five steps of one visit to an Agent. [`stores`] holds what the API server
 //! has told, [`index`] says which Agents a change touches, [`accept`] answers for the kinds that Agents refer to.
 //!
-//! One replica writes. Leader election is not here yet, so the chart runs one replica and recreates it on upgrade.
+//! Every replica watches everything; the one that [`lead`]s writes.
 
 pub mod accept;
 pub mod agent;
@@ -14,6 +14,7 @@ pub mod events;
 pub mod health;
 pub mod inbound;
 pub mod index;
+pub mod lead;
 pub mod pending;
 pub mod run;
 pub mod signing;

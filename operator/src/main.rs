@@ -14,9 +14,12 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The operator's own namespace, where its signing key is.
+    /// The operator's own namespace, where its signing key and its Lease are.
     #[arg(long, default_value = names::OPERATOR_NAMESPACE)]
     namespace: String,
+    /// What this replica is called in the Lease: the name of its pod.
+    #[arg(long, default_value = "operator")]
+    identity: String,
     /// Where to serve /healthz and /readyz, in plain HTTP.
     #[arg(long, default_value = "0.0.0.0:8080")]
     health: SocketAddr,
@@ -33,7 +36,8 @@ fn main() -> ExitCode {
         error!("another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
-    let options = Options { namespace: arguments.namespace, health: arguments.health };
+    let options =
+        Options { namespace: arguments.namespace, identity: arguments.identity, health: arguments.health };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -59,7 +63,7 @@ async fn start(options: Options) -> Result<(), Box<dyn std::error::Error + Send 
             _ = interrupt.recv() => {}
         }
     };
-    let client = client::connect().await?;
-    run(client, options, shutdown).await?;
+    let connection = client::connect().await?;
+    run(connection, options, shutdown).await?;
     Ok(())
 }

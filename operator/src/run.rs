@@ -1,4 +1,5 @@
-//! Puts the parts together: keys first, then the watches, then the visits; ends when it is told to.
+//! Puts the parts together: keys first, then the watches, then the Lease, then the visits while it is held; ends when it
+//! is told to.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,15 +11,19 @@ use futures::{FutureExt as _, StreamExt as _, future};
 use kube::Client;
 use kube::runtime::controller::{Config, applier};
 use kube::runtime::reflector::store::WriterDropped;
-use tokio::sync::watch;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 
 use crate::accept;
 use crate::agent::{self, Context};
+use crate::client::Connection;
 use crate::events::Events;
 use crate::health::{self, Health};
 use crate::inbound::{self, InboundError, InboundKeys};
 use crate::index::Change;
+use crate::lead::Fence;
+use crate::lead::keep::Keeper;
 use crate::signing::{self, SigningError};
 use crate::stores::{self, World};
 
@@ -30,12 +35,16 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 const KEYS_EVERY: Duration = Duration::from_secs(180);
 /// Wait before keys are asked for again.
 const KEYS_RETRY: Duration = Duration::from_secs(5);
+/// Longest time that visits under way may take to end when the lead is handed over.
+const LAST_VISITS: Duration = Duration::from_secs(1);
 
 /// How to run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The operator's own namespace, where its signing key is.
+    /// The operator's own namespace, where its signing key and its Lease are.
     pub namespace: String,
+    /// What this replica is called: the name of its pod.
+    pub identity: String,
     /// Where to serve health.
     pub health: SocketAddr,
 }
@@ -55,17 +64,20 @@ pub enum RunError {
     /// The API server did not tell how callers are verified.
     #[error(transparent)]
     Inbound(#[from] InboundError),
+    /// There is no randomness to be had.
+    #[error("no random number from the kernel")]
+    Random,
     /// A watch ended.
     #[error("a watch ended")]
     Watch(#[from] WriterDropped),
 }
 
-/// Runs until `shutdown`, and then finishes the visits it has begun.
+/// Runs until `shutdown`, and then finishes the visits it has begun and gives the Lease back.
 ///
 /// # Errors
 /// When it cannot start.
 pub async fn run(
-    client: Client,
+    connection: Connection,
     options: Options,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
@@ -74,21 +86,72 @@ pub async fn run(
         .await
         .map_err(|error| RunError::Health(options.health, error))?;
     let shutdown = shutdown.shared();
+    let fence = Fence::default();
+    let client = fence.client(&connection.config, connection.unfenced.clone())?;
     tokio::select! {
         () = shutdown.clone() => Ok(()),
-        prepared = prepare(&client, &options) => {
-            let context = prepared?;
+        prepared = prepare(&client, connection.unfenced.clone(), &options) => {
+            let context = Arc::new(prepared?);
             health.set_ready();
-            info!("at work");
-            visits(client, Arc::new(context), shutdown).await;
+            // Only from now on: one that leads before it knows everything would keep the others waiting.
+            let me = format!("{}_{}", options.identity, random()?);
+            let keeper = Keeper::new(connection.unfenced, &options.namespace, me, fence);
+            let leading = keeper.leading();
+            let (stop, stopped) = oneshot::channel::<()>();
+            let kept = tokio::spawn(keeper.run(stopped));
+            lead(&client, &context, leading, shutdown).await;
+            drop(stop);
+            // It has told what went wrong.
+            let _ = kept.await;
             info!("stopped");
             Ok(())
         }
     }
 }
 
-async fn prepare(client: &Client, options: &Options) -> Result<Context, RunError> {
-    let signer = signing::load(client.clone(), &options.namespace).await?;
+/// Visits while this replica leads, until `shutdown`.
+async fn lead(
+    client: &Client,
+    context: &Arc<Context>,
+    mut leading: watch::Receiver<bool>,
+    shutdown: future::Shared<impl Future<Output = ()> + Send + 'static>,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.clone() => return,
+            told = leading.wait_for(|leading| *leading) => if told.is_err() { return },
+        }
+        info!("at work");
+        let mut lost = leading.clone();
+        let lost = async move {
+            let _ = lost.wait_for(|leading| !*leading).await;
+        };
+        let end = shutdown.clone();
+        let ended = async move {
+            tokio::select! {
+                () = end => {}
+                () = lost => {}
+            }
+        };
+        let ended = ended.boxed().shared();
+        let late = ended.clone().then(|()| tokio::time::sleep(LAST_VISITS));
+        tokio::select! {
+            () = visits(client.clone(), context.clone(), ended) => {}
+            () = late => warn!("visits under way are given up"),
+        }
+        // Another has led meanwhile when this replica leads again.
+        context.forget_attempts();
+    }
+}
+
+fn random() -> Result<String, RunError> {
+    let mut bytes = [0; 4];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| RunError::Random)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+async fn prepare(client: &Client, unfenced: Client, options: &Options) -> Result<Context, RunError> {
+    let signer = signing::load(unfenced, &options.namespace).await?;
     let keys = Arc::new(inbound::fetch(client).await?);
     info!(policy_key = %signer.public(), issuer = keys.issuer, "keys loaded");
     let (sender, inbound) = watch::channel(keys);
@@ -132,6 +195,8 @@ async fn visits(
     shutdown: future::Shared<impl Future<Output = ()> + Send + 'static>,
 ) {
     let world = context.world.clone();
+    // What was waiting when another took over is not known any more.
+    world.touch(Change::Everything);
     let events = Arc::new(Events::new(client.clone()));
     let queue = world.queues.agents.stream().map(Ok::<_, Infallible>).take_until(shutdown.clone());
     let agents = applier(

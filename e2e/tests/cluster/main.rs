@@ -5,6 +5,7 @@
 mod bad_input;
 mod grammar;
 mod guards;
+mod ha;
 mod hostile;
 mod lifecycle;
 mod neighbour;

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Config, applier};
-use kube::runtime::reflector::Store;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use redoubt_crds::condition::{Reason, kind};
 use redoubt_crds::{Status, names};
@@ -48,7 +48,7 @@ struct Context {
     events: Arc<Events>,
 }
 
-/// Visits every object of kind `K` that waits in `queue`, until `shutdown`.
+/// Visits every object of kind `K`, and then each that waits in `queue`, until `shutdown`.
 pub async fn run<K: Checked>(
     client: Client,
     world: Arc<World>,
@@ -57,6 +57,7 @@ pub async fn run<K: Checked>(
     queue: Arc<Pending<Guard<K>>>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
+    queue.add(store.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())));
     let context = Arc::new(Context { client, world, events });
     let requests = queue.stream().map(Ok::<_, Infallible>).take_until(Box::pin(shutdown));
     let config = Config::default().concurrency(CONCURRENCY).debounce(Duration::from_millis(100));

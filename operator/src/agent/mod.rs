@@ -208,6 +208,11 @@ impl Context {
         attempts.get(reference).copied().unwrap_or_default()
     }
 
+    /// What was counted is not known any more.
+    pub fn forget_attempts(&self) {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn remember(&self, reference: &ObjectRef<WatchedAgent>, pod: &PodOutcome, attempt: Option<u32>) {
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         match (attempt, pod) {

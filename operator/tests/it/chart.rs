@@ -75,15 +75,22 @@ fn pods_are_created_and_deleted_and_never_changed() {
 }
 
 #[test]
-fn the_one_secret_by_name() {
+fn the_one_secret_and_the_one_lease_by_name() {
     let rules = rules("files/namespace-rules.yaml");
-    let [rule] = rules.as_slice() else { panic!("one rule: {rules:?}") };
-    assert_eq!(rule.resources.as_deref(), Some(&["secrets".to_owned()][..]));
-    assert_eq!(
-        rule.resource_names.as_deref(),
-        Some(&[redoubt_crds::names::SIGNING_KEY_SECRET.to_owned()][..])
-    );
-    assert_eq!(rule.verbs, ["get", "patch", "update"]);
+    let rules: Vec<_> = rules
+        .iter()
+        .map(|rule| {
+            let [resource] = rule.resources.as_deref().unwrap() else { panic!("one resource: {rule:?}") };
+            let names = rule.resource_names.clone().unwrap_or_default();
+            (resource.as_str(), names.join(","), rule.verbs.join(","))
+        })
+        .collect();
+    let expected = [
+        ("secrets", redoubt_crds::names::SIGNING_KEY_SECRET, "get,patch,update"),
+        ("leases", redoubt_crds::names::LEASE, "get,list,watch,patch"),
+        ("leases", "", "create"),
+    ];
+    assert_eq!(rules, expected.map(|(a, b, c)| (a, b.to_owned(), c.to_owned())));
 }
 
 #[test]
@@ -111,10 +118,13 @@ fn the_signing_secret_is_made_empty_and_kept() {
     assert!(template.contains(&format!("name: {}", redoubt_crds::names::SIGNING_KEY_SECRET)));
 }
 
+/// An upgrade must not take the lead from whoever has it.
 #[test]
-fn one_writer() {
-    let template = read("templates/deployment.yaml");
-    assert!(template.contains("  replicas: 1\n  strategy:\n    type: Recreate\n"));
+fn the_lease_is_made_without_a_holder() {
+    let template = read("templates/lease.yaml");
+    assert!(template.contains(&format!("name: {}\n", redoubt_crds::names::LEASE)));
+    assert!(!template.lines().any(|line| line.starts_with("spec")));
+    assert!(read("templates/deployment.yaml").contains("--identity=$(POD_NAME)"));
 }
 
 #[test]
