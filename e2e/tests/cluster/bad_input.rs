@@ -56,7 +56,7 @@ fn the_api_server_refuses_what_cannot_be_right() {
     refused(
         &cluster,
         &with("{kind: Tool, name: notes}", "{kind: Tool}"),
-        &["name the Tool when kind is Tool"],
+        &["name the tool when kind is Tool or ClusterTool"],
     );
     let class = json!({"apiVersion": "platform.redoubt.dev/v1alpha1", "kind": "IsolationClass", "metadata": {"name": "tagged"},
         "spec": {"runtimeClassName": "kata-qemu", "images": {"egress": "a/b:latest", "tools": "a/b:latest", "agent": "a/b:latest"}}});

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod bad_input;
+mod ceilings;
 mod grammar;
 mod guards;
 mod ha;
@@ -16,4 +17,13 @@ use redoubt_e2e::cluster::Cluster;
 
 fn cluster() -> Cluster {
     Cluster::from_environment().expect("a cluster")
+}
+
+/// Waits until it holds.
+fn until(what: &str, seconds: u64, mut holds: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    while !holds() {
+        assert!(std::time::Instant::now() < end, "{what}: it did not come about");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
 }

@@ -1,7 +1,5 @@
 //! No user of a namespace can keep a pod going that the operator can no longer take grants from.
 
-use std::time::{Duration, Instant};
-
 use redoubt_e2e::cluster::{Cluster, Editor, Phase, Team};
 use serde_json::json;
 
@@ -16,12 +14,8 @@ fn ready<'a>(cluster: &'a Cluster, namespace: &str) -> (Team<'a>, Editor) {
     (team, cluster.editor(namespace).expect("a user with the edit role"))
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(90);
-    while !holds() {
-        assert!(Instant::now() < end, "{what}: it did not come about");
-        std::thread::sleep(Duration::from_millis(300));
-    }
+fn until(what: &str, holds: impl FnMut() -> bool) {
+    super::until(what, 90, holds);
 }
 
 fn gone(cluster: &Cluster, namespace: &str, what: &str) {
