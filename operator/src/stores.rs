@@ -16,7 +16,7 @@ use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use redoubt_crds::{
-    ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass, SecretBinding, Tool,
+    ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass, SecretBinding, Status, Tool,
     VaultConnection, names,
 };
 use serde::de::DeserializeOwned;
@@ -140,7 +140,8 @@ pub fn watch(client: &Client) -> Arc<World> {
         Touched::One(agent) => {
             world.queues.agents.add([ObjectRef::from_obj(agent)]);
             // Its place under a quota is free for another.
-            if agent.meta().deletion_timestamp.is_some() && world.has_quotas() {
+            let goes = agent.meta().deletion_timestamp.is_some() || is_gone(&world.agents, agent);
+            if goes && world.has_quotas() {
                 world.touch(Change::Namespace(agent.namespace().unwrap_or_default()));
             }
         }
@@ -155,11 +156,17 @@ pub fn watch(client: &Client) -> Arc<World> {
     });
     follow(w, client, all(), cluster_policies_in, |world, touched| {
         own_kind(&world.queues.cluster_policies, &world.cluster_policies, &touched);
+        if is_settled(&world.cluster_policies, &touched, |policy| policy.status.as_ref()) {
+            return;
+        }
         world.queues.bindings.add(references(&world.bindings));
         world.touch(Change::Everything);
     });
     follow(w, client, all(), host_sets_in, |world, touched| {
         own_kind(&world.queues.host_sets, &world.host_sets, &touched);
+        if is_settled(&world.host_sets, &touched, |set| set.status.as_ref()) {
+            return;
+        }
         world.queues.egress_policies.add(references(&world.egress_policies));
         world.queues.cluster_policies.add(references(&world.cluster_policies));
         world.touch(Change::Everything);
@@ -267,6 +274,25 @@ impl World {
 
 fn references<K: Resource<DynamicType = ()> + Clone>(store: &Store<K>) -> Vec<ObjectRef<K>> {
     store.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
+}
+
+/// Whether the watch has told that the object is gone. The store is brought up to date first.
+fn is_gone<K: Resource<DynamicType = ()> + Clone>(store: &Store<K>, object: &K) -> bool {
+    store.get(&ObjectRef::from_obj(object)).is_none()
+}
+
+/// Whether the event tells nothing new of the object's spec: it is there, and its status speaks of this very generation. So
+/// the operator's own status does not set everything in motion again.
+fn is_settled<K: Resource<DynamicType = ()> + Clone>(
+    store: &Store<Guard<K>>,
+    touched: &Touched<'_, Guard<K>>,
+    status: fn(&K) -> Option<&Status>,
+) -> bool {
+    let Touched::One(guard) = touched else { return false };
+    let Ok(object) = &guard.0 else { return false };
+    let generation = object.meta().generation;
+    let observed = status(object).and_then(|status| status.observed_generation);
+    generation.is_some() && observed == generation && !is_gone(store, guard)
 }
 
 fn own_kind<K: Resource<DynamicType = ()> + Clone>(

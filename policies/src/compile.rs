@@ -100,7 +100,8 @@ pub fn compile(inputs: &Inputs<'_>) -> Result<PodPolicy, Vec<Problem>> {
     let (mut bindings, mut vaults) = bindings(inputs, &parties, &policies, &mut problems);
     problems.extend(bind::ambiguities(&bindings));
     check_size(inputs.agent, [&bounds, &audit], &mut problems);
-    let permissions = rules(inputs.agent, &needs, &grants, (&bounds.ceilings, &ranges), &mut problems);
+    let (asked, permissions) =
+        rules(inputs.agent, &needs, &grants, (&bounds.ceilings, &ranges), &mut problems);
     let callers = callers(inputs.agent, &mut problems);
     if !problems.is_empty() {
         problems.sort_by(|a, b| problem_key(a).cmp(&problem_key(b)));
@@ -110,8 +111,6 @@ pub fn compile(inputs: &Inputs<'_>) -> Result<PodPolicy, Vec<Problem>> {
     // A credential that no ceiling lets out is not even asked for.
     bindings.retain(|binding| bind::outside(binding, &bounds.ceilings).is_none());
     vaults.retain(|vault| bindings.iter().any(|binding| binding.vault == vault.name));
-    let asked: Vec<Scope> =
-        effective(&needs, &grants).into_iter().map(|permission| permission.scope).collect();
     narrow(&mut bounds, &asked);
     narrow(&mut audit, &asked);
     let mut selected_by = policies.names();
@@ -172,14 +171,14 @@ fn check_size(agent: &Agent, rules: [&Audit; 2], problems: &mut Vec<Problem>) {
     }
 }
 
-/// The rules, or a problem where they would be too many for a ConfigMap, or for this computation.
+/// What is needed and granted, and what ceilings leave of it as rules; or a problem where they would be too many for a ConfigMap, or for this computation.
 fn rules<'a>(
     agent: &Agent,
     needs: &'a [Claim],
     grants: &'a [Grant],
     (ceilings, ranges): (&[Ceiling], &'a [(Origin, Vec<ipnet::IpNet>)]),
     problems: &mut Vec<Problem>,
-) -> Vec<Permission<'a>> {
+) -> (Vec<Scope>, Vec<Permission<'a>>) {
     let mut too_many = |number: usize, what: &str, most: usize| {
         problems.push(problem(
             Reason::Invalid,
@@ -188,13 +187,14 @@ fn rules<'a>(
             format!("the policy would have {number} {what} and may have {most}"),
             "Grant fewer single hosts, ports and paths; a pattern such as /v1/** stands for many.",
         ));
-        Vec::new()
+        (Vec::new(), Vec::new())
     };
     let pairs = needs.len().saturating_mul(grants.len());
     if pairs > PAIRS_MAX {
         return too_many(pairs, "pairs of a need and a grant", PAIRS_MAX);
     }
     let mut permissions = effective(needs, grants);
+    let asked = permissions.iter().map(|permission| permission.scope.clone()).collect();
     for ceiling in ceilings {
         if permissions.len() > RULES_MAX {
             break;
@@ -211,7 +211,7 @@ fn rules<'a>(
     if anchors > ANCHORS_MAX {
         return too_many(anchors, "bytes of trust anchors", ANCHORS_MAX);
     }
-    permissions
+    (asked, permissions)
 }
 
 /// What is wrong with a Tool, whoever uses it: empty if nothing is.
