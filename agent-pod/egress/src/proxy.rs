@@ -132,10 +132,10 @@ async fn forward(
     scan_head(&parts, &*shared.credentials.watchlist()?)?;
     let wanted = intake::read(&parts, origin.tunnel)?;
     describe(record, &wanted);
+    shared.fresh.check(&policy)?;
     let source = source(&parts, origin.peer, &policy)?;
     record.source = Some(source.to_string());
     verified(shared, origin.peer)?;
-    shared.fresh.check(&policy)?;
     if matches!(wanted.method, Method::Get | Method::Head) && !body.is_end_stream() {
         return Err(Refused::bad(
             "BodyNotAllowed",
