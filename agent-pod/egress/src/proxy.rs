@@ -132,7 +132,6 @@ async fn forward(
     scan_head(&parts, &*shared.credentials.watchlist()?)?;
     let wanted = intake::read(&parts, origin.tunnel)?;
     describe(record, &wanted);
-    shared.fresh.check(&policy)?;
     let source = source(&parts, origin.peer, &policy)?;
     record.source = Some(source.to_string());
     verified(shared, origin.peer)?;
@@ -143,6 +142,7 @@ async fn forward(
             "Send it without one.",
         ));
     }
+    shared.fresh.check(&policy)?;
     let asked = redoubt_policy::Request {
         source: &source,
         target: &wanted.target,
