@@ -101,7 +101,8 @@ mod tests {
         let fresh = Freshness::new(Arc::new(move || *clock.lock().unwrap()));
         let policy: PodPolicy = serde_json::from_value(serde_json::json!({
             "agent": {"namespace": "n", "name": "a", "uid": "u"}, "epoch": 1, "rules": [], "policyTTLSeconds": 60,
-            "explanation": {"needs": [], "grants": []}, "bindings": [], "vaults": [],
+            "denies": [], "audit": {"ceilings": [], "denies": []},
+            "explanation": {"needs": [], "grants": [], "ceilings": [], "selectedBy": []}, "bindings": [], "vaults": [],
             "inbound": {"issuer": "i", "jwks": {}, "audience": "x", "callers": []}, "tools": [],
         }))
         .unwrap();

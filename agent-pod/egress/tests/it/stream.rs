@@ -225,7 +225,8 @@ async fn what_is_not_signed_for_it_is_refused_and_what_is_older_changes_nothing(
 
 fn foreign_policy() -> Value {
     json!({ "agent": {"namespace": "team", "name": "helper", "uid": "0000-1111"}, "epoch": 200, "rules": [],
-        "explanation": {"needs": [], "grants": []}, "bindings": [], "vaults": [],
+        "denies": [], "audit": {"ceilings": [], "denies": []},
+            "explanation": {"needs": [], "grants": [], "ceilings": [], "selectedBy": []}, "bindings": [], "vaults": [],
         "inbound": {"issuer": "i", "jwks": {}, "audience": "x", "callers": []}, "tools": [] })
 }
 
