@@ -118,6 +118,8 @@ reasons! {
     Enforced,
     /// The sidecar refused the policy: malformed, unsigned, signed by another key, for another agent, or too old.
     PolicyRefused,
+    /// The sidecar cannot read policies of the operator's version, and keeps the one it has until that is too old.
+    VersionUnsupported,
     /// A self-test found a way out; the process behind it was not started.
     SelfTestFailed,
     /// The kernel lacks what the jail needs.

@@ -30,6 +30,13 @@ pub const SIGNING_KEY_SECRET: &str = "redoubt-signing-key";
 /// The Lease in [`OPERATOR_NAMESPACE`] whose holder is the replica that writes.
 pub const LEASE: &str = "redoubt-operator";
 
+/// The Service of the policy stream, in [`OPERATOR_NAMESPACE`].
+pub const POLICY_SERVICE: &str = "redoubt-policy";
+
+/// Labels of the operator's pods, in [`OPERATOR_NAMESPACE`].
+pub const OPERATOR_LABELS: [(&str, &str); 2] =
+    [("app.kubernetes.io/name", "redoubt"), ("app.kubernetes.io/component", "operator")];
+
 /// The name that all children of the Agent called `agent` carry.
 #[must_use]
 pub fn child(agent: &str) -> String {

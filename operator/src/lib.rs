@@ -19,5 +19,6 @@ pub mod pending;
 pub mod run;
 pub mod signing;
 pub mod stores;
+pub mod stream;
 
 pub use run::{Options, RunError, run};

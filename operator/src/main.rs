@@ -23,6 +23,9 @@ struct Arguments {
     /// Where to serve /healthz and /readyz, in plain HTTP.
     #[arg(long, default_value = "0.0.0.0:8080")]
     health: SocketAddr,
+    /// Where to serve the policy stream to sidecars, in gRPC over TLS.
+    #[arg(long, default_value = "0.0.0.0:8444")]
+    stream: SocketAddr,
     /// What to log: error, warn, info, debug, or a tracing filter.
     #[arg(long, default_value = "info,kube=warn,tower=warn,hyper=warn")]
     log: String,
@@ -36,8 +39,12 @@ fn main() -> ExitCode {
         error!("another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
-    let options =
-        Options { namespace: arguments.namespace, identity: arguments.identity, health: arguments.health };
+    let options = Options {
+        namespace: arguments.namespace,
+        identity: arguments.identity,
+        health: arguments.health,
+        stream: arguments.stream,
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -11,7 +11,9 @@ use futures::{FutureExt as _, StreamExt as _, future};
 use kube::Client;
 use kube::runtime::controller::{Config, applier};
 use kube::runtime::reflector::store::WriterDropped;
+use redoubt_crds::names;
 use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tracing::{debug, info, warn};
 
@@ -26,6 +28,7 @@ use crate::lead::Fence;
 use crate::lead::keep::Keeper;
 use crate::signing::{self, SigningError};
 use crate::stores::{self, World};
+use crate::stream::{self, authority::AuthorityError};
 
 /// Most Agents that are visited at a time.
 pub const CONCURRENCY: u16 = 16;
@@ -47,6 +50,8 @@ pub struct Options {
     pub identity: String,
     /// Where to serve health.
     pub health: SocketAddr,
+    /// Where to serve the policy stream.
+    pub stream: SocketAddr,
 }
 
 /// Why the operator cannot run.
@@ -58,6 +63,12 @@ pub enum RunError {
     /// The health endpoint cannot be served.
     #[error("health endpoint at {0}: {1}")]
     Health(SocketAddr, #[source] std::io::Error),
+    /// The policy stream cannot be served.
+    #[error("policy stream at {0}: {1}")]
+    Stream(SocketAddr, #[source] std::io::Error),
+    /// There is no certificate for the policy stream.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     /// There is no signing key.
     #[error(transparent)]
     Signing(#[from] SigningError),
@@ -151,13 +162,18 @@ fn random() -> Result<String, RunError> {
 }
 
 async fn prepare(client: &Client, unfenced: Client, options: &Options) -> Result<Context, RunError> {
-    let signer = signing::load(unfenced, &options.namespace).await?;
+    let (signer, authority) = signing::load(unfenced.clone(), &options.namespace).await?;
+    let certificates = authority.server(&format!("{}.{}.svc", names::POLICY_SERVICE, options.namespace))?;
     let keys = Arc::new(inbound::fetch(client).await?);
     info!(policy_key = %signer.public(), issuer = keys.issuer, "keys loaded");
     let (sender, inbound) = watch::channel(keys);
     let world = stores::watch(client);
     world.ready().await?;
     tokio::spawn(refresh(client.clone(), world.clone(), sender));
+    let failed = |error| RunError::Stream(options.stream, error);
+    let listener = TcpListener::bind(options.stream).await.map_err(failed)?;
+    // Whoever does not lead serves too: it asks about tokens, and writes nothing.
+    stream::serve::serve(listener, certificates, unfenced, world.hub.clone(), world.clone());
     Ok(Context {
         client: client.clone(),
         world,

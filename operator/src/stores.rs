@@ -24,6 +24,7 @@ use tracing::warn;
 
 use crate::index::{self, Change, WatchedAgent};
 use crate::pending::Pending;
+use crate::stream::hub::{self, Hub};
 
 /// An object of ours as it is watched: one that cannot be read does not stop the watch.
 pub type Guard<K> = DeserializeGuard<K>;
@@ -64,6 +65,8 @@ pub struct World {
     pub services: Store<Service>,
     /// Which objects are waiting for a visit.
     pub queues: Queues,
+    /// The policy streams.
+    pub hub: Arc<Hub>,
 }
 
 /// Which objects are waiting for a visit.
@@ -132,6 +135,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         network_policies,
         services,
         queues: Queues::default(),
+        hub: Arc::default(),
     });
 
     let all = Config::default;
@@ -218,7 +222,7 @@ pub fn watch(client: &Client) -> Arc<World> {
     let children = || Config::default().labels(names::AGENT_LABEL);
     follow(w, client, children(), pods_in, child);
     follow(w, client, children(), service_accounts_in, child);
-    follow(w, client, children(), config_maps_in, child);
+    follow(w, client, children(), config_maps_in, config_map);
     follow(w, client, children(), network_policies_in, child);
     follow(w, client, children(), services_in, child);
     world
@@ -311,6 +315,19 @@ fn child<K: Resource>(world: &World, touched: Touched<'_, K>) {
         Touched::One(object) => world.queues.agents.add(index::owner(object)),
         Touched::All => world.touch(Change::Everything),
     }
+}
+
+/// A ConfigMap is a child, and what the Agent's stream is sent.
+fn config_map(world: &World, touched: Touched<'_, ConfigMap>) {
+    let agents = match &touched {
+        Touched::One(map) => hub::agent_of(map).into_iter().collect(),
+        Touched::All => world.hub.streaming(),
+    };
+    for agent in agents {
+        let reference = ObjectRef::new(&names::child(&agent.1)).within(&agent.0);
+        world.hub.changed(&agent, || world.config_maps.get(&reference));
+    }
+    child(world, touched);
 }
 
 /// Keeps `writer`'s store by a watch and says what it touched.

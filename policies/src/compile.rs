@@ -141,6 +141,8 @@ pub fn compile(inputs: &Inputs<'_>) -> Result<PodPolicy, Vec<Problem>> {
             .iter()
             .map(|tool| wire::Tool { name: tool.name.to_owned(), http: tool.http.clone() })
             .collect(),
+        // Less than nothing is nothing.
+        policy_ttl_seconds: u64::try_from(policies.policy_ttl_seconds()).unwrap_or_default(),
         agent,
     })
 }

@@ -1,7 +1,8 @@
 //! What the operator tells a pod: the PodPolicy, signed, and the configuration of the brain, which nothing rests on.
 //!
 //! An unknown field, an unknown variant or a missing field makes the whole policy unreadable, and a pod without a policy
-//! lets nothing out.
+//! lets nothing out. So that a newer operator does not silence older sidecars, a field that is added is left out while it
+//! says what its absence says; a policy that uses it is refused by sidecars that do not know it.
 
 use std::fmt;
 
@@ -41,6 +42,21 @@ pub struct PodPolicy {
     pub inbound: Inbound,
     /// What the hands can execute.
     pub tools: Vec<Tool>,
+    /// Seconds for which it holds after an operator was last heard. Then the sidecar lets nothing out until it hears one.
+    #[serde(rename = "policyTTLSeconds", default = "policy_ttl", skip_serializing_if = "is_policy_ttl")]
+    pub policy_ttl_seconds: u64,
+}
+
+/// [`PodPolicy::policy_ttl_seconds`] where nothing says otherwise.
+pub const POLICY_TTL_SECONDS: u64 = 3600;
+
+fn policy_ttl() -> u64 {
+    POLICY_TTL_SECONDS
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_policy_ttl(seconds: &u64) -> bool {
+    *seconds == POLICY_TTL_SECONDS
 }
 
 /// An Agent object.

@@ -144,7 +144,7 @@ pub(crate) struct ResponseBody {
     header_hits: u64,
     fault: Fault,
     idle: Idle,
-    revoked: Option<oneshot::Receiver<()>>,
+    revoked: Option<oneshot::Receiver<Refused>>,
     progress: Progress,
     lease: Option<Lease>,
     entry: Entry,
@@ -161,7 +161,7 @@ pub(crate) struct Exchange {
     pub(crate) watchlist: Arc<Watchlist>,
     pub(crate) idle: Duration,
     pub(crate) fault: Fault,
-    pub(crate) revoked: oneshot::Receiver<()>,
+    pub(crate) revoked: oneshot::Receiver<Refused>,
     pub(crate) progress: Progress,
     pub(crate) lease: Lease,
     pub(crate) entry: Entry,
@@ -242,8 +242,8 @@ impl HttpBody for ResponseBody {
         loop {
             if let Some(Poll::Ready(revoked)) = this.revoked.as_mut().map(|it| it.poll_unpin(cx)) {
                 this.revoked = None;
-                if revoked.is_ok() {
-                    this.fault.set(fault::policy_changed());
+                if let Ok(refused) = revoked {
+                    this.fault.set(refused);
                 }
             }
             if let Some(fault) = this.fault.get() {

@@ -4,10 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
 use redoubt_policy::VerifyingKey;
 use redoubt_policy::wire::AgentIdentity;
+use rustls_pki_types::{CertificateDer, ServerName};
 
+use crate::operator::OperatorSource;
 use crate::peer::Uids;
 use crate::policy::PolicySource;
 
@@ -33,6 +37,15 @@ pub struct Args {
     /// Lowest epoch that is accepted.
     #[arg(long)]
     min_epoch: u64,
+    /// Host and port of the operator's policy stream.
+    #[arg(long)]
+    operator: String,
+    /// Certificate (DER in standard base64) of the authority that must have signed the operator's.
+    #[arg(long)]
+    operator_ca: String,
+    /// File with the token that the operator is shown.
+    #[arg(long)]
+    operator_token: PathBuf,
     /// Unix socket for the pod's own processes.
     #[arg(long)]
     socket: PathBuf,
@@ -80,6 +93,7 @@ pub struct Args {
 /// The arguments in their final types.
 pub struct Config {
     pub(crate) policy: PolicySource,
+    pub(crate) operator: OperatorSource,
     pub(crate) socket: PathBuf,
     pub(crate) inbound: SocketAddr,
     pub(crate) health: SocketAddr,
@@ -107,6 +121,12 @@ pub enum ConfigError {
     /// Agent and tools could not be told apart.
     #[error("--tools-uid and --agent-process-uid are both {0}: the agent could pose as a tool")]
     SameUid(u32),
+    /// There would be no way to the operator.
+    #[error("--operator {0:?} is not a host and a port")]
+    Operator(String),
+    /// Nobody could prove to be the operator.
+    #[error("--operator-ca is not a certificate in standard base64 of DER")]
+    OperatorCa,
     /// Everything in the network would be the agent.
     #[error("--proxy {0} is not a loopback address: the proxy is for the pod's own processes")]
     ProxyNotLocal(SocketAddr),
@@ -125,6 +145,7 @@ impl TryFrom<Args> for Config {
         if let Some(proxy) = args.proxy.filter(|proxy| !proxy.ip().is_loopback()) {
             return Err(ConfigError::ProxyNotLocal(proxy));
         }
+        let operator = operator(args.operator, &args.operator_ca, args.operator_token)?;
         let seconds = |name, value: u64| match value {
             0 => Err(ConfigError::Zero(name)),
             _ => Ok(Duration::from_secs(value)),
@@ -143,6 +164,7 @@ impl TryFrom<Args> for Config {
                 },
                 min_epoch: args.min_epoch,
             },
+            operator,
             socket: args.socket,
             inbound: args.inbound,
             health: args.health,
@@ -160,4 +182,15 @@ impl TryFrom<Args> for Config {
             },
         })
     }
+}
+
+fn operator(authority: String, ca: &str, token: PathBuf) -> Result<OperatorSource, ConfigError> {
+    let name = authority
+        .rsplit_once(':')
+        .filter(|(_, port)| port.parse::<u16>().is_ok())
+        .and_then(|(host, _)| ServerName::try_from(host.to_owned()).ok());
+    let Some(name) = name else { return Err(ConfigError::Operator(authority)) };
+    let ca = STANDARD.decode(ca).map(CertificateDer::from).map_err(|_| ConfigError::OperatorCa)?;
+    rustls::RootCertStore::empty().add(ca.clone()).map_err(|_| ConfigError::OperatorCa)?;
+    Ok(OperatorSource { authority, name, ca, token })
 }

@@ -1,4 +1,4 @@
-//! The policy in force: verified at start, and replaced when a newer one is mounted.
+//! The policy in force: verified at start, and replaced when a newer one is mounted or comes from the operator.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,16 +53,52 @@ impl PolicySource {
         Ok(text)
     }
 
+    /// Brings the policy in `envelope` into force if it is newer than the one that is. One that is older changes nothing,
+    /// and the epoch that is in force tells its sender so.
+    ///
+    /// # Errors
+    /// When it does not verify, or has other content and the same epoch.
+    pub(crate) fn offer(
+        &self,
+        envelope: &[u8],
+        feed: &watch::Sender<Arc<VerifiedPolicy>>,
+    ) -> Result<(), Refusal> {
+        let offered = verify(envelope, &self.key, &self.agent, 0)?;
+        let current = Arc::clone(&feed.borrow());
+        if offered.epoch == current.epoch && offered != *current {
+            return Err(Refusal::new(
+                "PolicyRefused",
+                format!("ConfigMap/{}", redoubt_crds::names::child(&self.agent.name)),
+                format!("data[{}]", redoubt_policy::envelope::ENVELOPE_KEY),
+                format!("the policy has the epoch {} of the one in force, and other content", current.epoch),
+                "Leave the ConfigMap to the operator, which writes it again.",
+            ));
+        }
+        Self::publish(offered, feed);
+        Ok(())
+    }
+
+    /// Both ways that policies come may do so at the same time: only a higher epoch takes over.
+    fn publish(newer: VerifiedPolicy, feed: &watch::Sender<Arc<VerifiedPolicy>>) {
+        feed.send_if_modified(|current| {
+            if newer.epoch <= current.epoch {
+                return false;
+            }
+            tracing::info!(epoch = newer.epoch, "a newer policy is in force");
+            *current = Arc::new(newer);
+            true
+        });
+    }
+
     /// Looks for newer policies for as long as somebody listens. A bad one is logged once and changes nothing.
-    pub(crate) async fn follow(self, feed: watch::Sender<Arc<VerifiedPolicy>>) {
+    pub(crate) async fn follow(self: Arc<Self>, feed: Arc<watch::Sender<Arc<VerifiedPolicy>>>) {
         let mut last_fault = None;
         while !feed.is_closed() {
             tokio::time::sleep(INTERVAL).await;
             let current = feed.borrow().epoch;
             match self.load(current).await {
                 Ok(newer) if newer.epoch > current => {
-                    tracing::info!(epoch = newer.epoch, "a newer policy is in force");
-                    feed.send_replace(Arc::new(newer));
+                    Self::publish(newer, &feed);
                     last_fault = None;
                 }
                 Ok(same) => {

@@ -19,6 +19,7 @@ use crate::audit::Record;
 use crate::body::{Body, Exchange, Progress, RequestBody, ResponseBody};
 use crate::credentials::Watchlist;
 use crate::fault::{Fault, credential_in_request, policy_changed};
+use crate::fresh;
 use crate::headers;
 use crate::intake::{self, TOOL_HEADER, Wanted};
 use crate::peer::Peer;
@@ -109,7 +110,7 @@ struct Answer {
     lease: Lease,
     watchlist: Arc<Watchlist>,
     fault: Fault,
-    revoked: oneshot::Receiver<()>,
+    revoked: oneshot::Receiver<Refused>,
     progress: Progress,
     method: Method,
     /// Whether it must be possible to look into the answer.
@@ -141,6 +142,7 @@ async fn forward(
             "Send it without one.",
         ));
     }
+    shared.fresh.check(&policy)?;
     let asked = redoubt_policy::Request {
         source: &source,
         target: &wanted.target,
@@ -177,7 +179,7 @@ async fn forward(
     let mut revoked = watch_policy(shared, &source, &wanted, &authorized);
     let (response, leased) = tokio::select! {
         answer = upstream::send(shared, &route, sent.map(|()| body)) => answer?,
-        Ok(()) = &mut revoked => return Err(policy_changed()),
+        Ok(refused) = &mut revoked => return Err(refused),
     };
     record.address = Some(leased.key.address.to_string());
     if let Some(refused) = fault.get() {
@@ -322,13 +324,13 @@ async fn lease(
     Ok(())
 }
 
-/// Fires when a newer policy would decide otherwise about this request.
+/// Fires when a newer policy would decide otherwise about this request, or when no policy holds any more.
 fn watch_policy(
     shared: &Shared,
     source: &Source,
     wanted: &Wanted,
     authorized: &Authorized<'_>,
-) -> oneshot::Receiver<()> {
+) -> oneshot::Receiver<Refused> {
     let (mut revoke, revoked) = oneshot::channel();
     let (source, wanted) = (source.clone(), wanted.clone());
     let binding = authorized.binding.map(|(binding, _)| binding.name.clone());
@@ -342,6 +344,7 @@ fn watch_policy(
         policy.decide(&asked).is_ok_and(|it| it.binding.map(|(binding, _)| &binding.name) == binding.as_ref())
     };
     let mut feed = shared.feed.clone();
+    let mut stale = shared.fresh.watch();
     // Whatever came in force since the request was judged counts.
     feed.mark_changed();
     tokio::spawn(async move {
@@ -349,11 +352,15 @@ fn watch_policy(
             tokio::select! {
                 () = revoke.closed() => return,
                 Ok(()) = feed.changed() => {}
+                Ok(_) = stale.wait_for(|stale| *stale) => {
+                    let _gone = revoke.send(fresh::stale(&feed.borrow()));
+                    return;
+                }
                 else => return,
             }
             let policy = Arc::clone(&feed.borrow_and_update());
             if !still_allowed(&policy) {
-                let _gone = revoke.send(());
+                let _gone = revoke.send(policy_changed());
                 return;
             }
         }

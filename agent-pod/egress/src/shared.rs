@@ -9,6 +9,7 @@ use crate::audit::Audit;
 use crate::ca::Authority;
 use crate::config::Limits;
 use crate::credentials::Credentials;
+use crate::fresh::Freshness;
 use crate::net::{Dial, Resolve};
 use crate::peer::{Uids, UnderWay};
 use crate::policy::PolicyFeed;
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) uids: Uids,
     pub(crate) agent_socket: PathBuf,
     pub(crate) feed: PolicyFeed,
+    pub(crate) fresh: Arc<Freshness>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) verdicts: Verdicts,
     pub(crate) under_way: UnderWay,

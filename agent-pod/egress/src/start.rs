@@ -16,6 +16,7 @@ use crate::audit::{Audit, Record};
 use crate::ca::Authority;
 use crate::config::Config;
 use crate::credentials::Credentials;
+use crate::fresh::{Clock, Freshness, boot_clock};
 use crate::net::{Dial, Resolve, SystemDialer, SystemResolver};
 use crate::peer::UnderWay;
 use crate::pool::Pool;
@@ -24,10 +25,12 @@ use crate::shared::Shared;
 use crate::trust::Trust;
 use crate::upstream::Vaults;
 use crate::verdict::Verdicts;
-use crate::{health, inbound, listen};
+use crate::{health, inbound, listen, operator};
 
 /// How often kept connections are looked at.
 const PURGE: Duration = Duration::from_secs(5);
+/// How often the age of the policy is looked at.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What the sidecar asks of its surroundings. Addresses are judged between `resolve` and `dial`, whatever these are.
 pub struct Seams {
@@ -39,6 +42,8 @@ pub struct Seams {
     pub audit: Box<dyn Write + Send>,
     /// Looks up the names of Vaults.
     pub vault: Arc<Resolver>,
+    /// Tells how long no operator was heard.
+    pub clock: Clock,
 }
 
 impl Seams {
@@ -55,6 +60,7 @@ impl Seams {
             dial: Arc::new(SystemDialer),
             audit: Box::new(std::io::stdout()),
             vault: resolver,
+            clock: boot_clock(),
         })
     }
 }
@@ -83,6 +89,7 @@ impl Egress {
         background.spawn(health::serve(probes, Arc::clone(&started)));
 
         let policy = config.policy.load(config.policy.min_epoch).await?;
+        let fresh = Arc::new(Freshness::new(seams.clock));
         let audit =
             Audit::start(seams.audit).map_err(|error| fatal("AuditUnavailable", &error.to_string()))?;
         let settings = Settings { start_patience: config.limits.vault, ..Settings::default() };
@@ -97,6 +104,7 @@ impl Egress {
             uids: config.uids,
             agent_socket: config.agent_socket,
             feed: feed.clone(),
+            fresh: Arc::clone(&fresh),
             credentials: Arc::clone(&credentials),
             verdicts: Verdicts::default(),
             under_way: UnderWay::new(config.limits.connections),
@@ -108,9 +116,12 @@ impl Egress {
             authority,
             audit,
         });
-        background.spawn(config.policy.follow(publish));
+        let (policy, publish) = (Arc::new(config.policy), Arc::new(publish));
+        background.spawn(Arc::clone(&policy).follow(Arc::clone(&publish)));
+        background.spawn(operator::follow(config.operator, policy, publish, fresh));
         background.spawn(Arc::clone(&credentials).follow(feed));
         background.spawn(housekeeping(Arc::clone(&shared)));
+        background.spawn(ageing(Arc::clone(&shared)));
 
         let (drain, drainer) = Drain::new();
         let slots = || Slots::new(config.limits.connections, drain.clone());
@@ -192,6 +203,14 @@ async fn housekeeping(shared: Arc<Shared>) {
         if newer {
             let _unwritten = shared.audit.write(Record { epoch: Some(epoch), ..Record::new("policy") }).await;
         }
+    }
+}
+
+/// Ends what is under way when no operator was heard for too long.
+async fn ageing(shared: Arc<Shared>) {
+    loop {
+        shared.fresh.look(&shared.policy());
+        tokio::time::sleep(LOOK).await;
     }
 }
 

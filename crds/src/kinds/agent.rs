@@ -304,6 +304,9 @@ pub struct PolicyStatus {
     pub epoch: i64,
     /// SHA-256 of the policy's content without its epoch, in hex.
     pub digest: String,
+    /// Highest epoch that the pod's sidecar has acknowledged. While it is lower than `epoch`, the pod is on an older policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_epoch: Option<i64>,
     /// What the agent may do: needed and granted.
     #[serde(default)]
     pub effective: Vec<EffectiveRule>,

@@ -112,7 +112,11 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
         now,
     };
 
-    let built = validate::validate(read).and_then(|validated| {
+    let report =
+        context.world.hub.reported(&reference.namespace.clone().unwrap_or_default(), &reference.name);
+    let built = validate::validate(read).and_then(|mut validated| {
+        // After a restore of etcd, a pod may have a newer policy than anything here tells of.
+        validated.held(report.as_ref().map_or(0, |report| report.epoch));
         let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
         build::build(&validated, &context.signer, milliseconds)
             .map(|children| (validated, children))
@@ -130,7 +134,13 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
     match applier.apply(children, &observed).await {
         Ok((applied, attempt)) => {
             context.remember(&reference, &applied.pod, attempt);
-            update_status(&context, agent, &Outcome::Applied(&applied, validated.policy()), now).await?;
+            update_status(
+                &context,
+                agent,
+                &Outcome::Applied(&applied, validated.policy(), report.as_ref()),
+                now,
+            )
+            .await?;
             Ok(Action::requeue(next_visit(&applied.pod, now)))
         }
         Err(error @ (ApplyError::Refused { .. } | ApplyError::Foreign { .. })) => {

@@ -25,7 +25,7 @@ pub struct PodReport {
 #[must_use]
 pub fn report(pod: &Pod, bound: bool) -> PodReport {
     let egress = container_status(pod, "egress");
-    let started = egress.is_some_and(|egress| egress.started == Some(true) && is_running(egress));
+    let started = is_started(pod);
     let enforced = started && egress.is_some_and(|egress| egress.ready);
     let refusals = refusals(pod, started, enforced);
     let by = |wanted: fn(Reason) -> bool| {
@@ -69,6 +69,11 @@ pub fn report(pod: &Pod, bound: bool) -> PodReport {
         None => Verdict::unknown(Reason::Starting, "the pod is being started"),
     };
     PodReport { credentials, enforced: enforcement, running }
+}
+
+/// Whether the sidecar runs, with a policy and what credentials it needs.
+pub fn is_started(pod: &Pod) -> bool {
+    container_status(pod, "egress").is_some_and(|egress| egress.started == Some(true) && is_running(egress))
 }
 
 fn held(bound: bool) -> Verdict {

@@ -1,5 +1,6 @@
 //! Step five: the Agent's status, computed only from what was applied, and written only when it changed.
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use redoubt_crds::condition::{Reason, kind};
@@ -10,8 +11,9 @@ use redoubt_policy::wire::PodPolicy;
 use super::apply::{Live, PodOutcome};
 use super::build::{POLICY_DIGEST, POLICY_EPOCH};
 use super::children::{Applied, Children};
-use super::pod_report::{PodReport, report};
+use super::pod_report::{PodReport, is_started, report};
 use crate::conditions::{Truth, Verdict, merge};
+use crate::stream::hub::Report;
 
 /// How a visit went.
 pub enum Outcome<'a> {
@@ -19,8 +21,8 @@ pub enum Outcome<'a> {
     Rejected(&'a [Problem]),
     /// A child could not be applied.
     Failed(String),
-    /// Everything was applied.
-    Applied(&'a Children<Applied>, &'a PodPolicy),
+    /// Everything was applied: the objects, the policy, and what the sidecar said last.
+    Applied(&'a Children<Applied>, &'a PodPolicy, Option<&'a Report>),
 }
 
 /// The status after a visit.
@@ -41,7 +43,7 @@ pub fn next(agent: &Agent, outcome: &Outcome<'_>, now: Timestamp) -> AgentStatus
             policy: previous.policy,
         },
         Outcome::Failed(_) => AgentStatus { observed_generation, conditions, ..previous },
-        Outcome::Applied(children, policy) => {
+        Outcome::Applied(children, policy, said) => {
             let Children { service_account: _, config_map, network_policy: _, service: _, pod } = children;
             let pod = match pod {
                 PodOutcome::Present(pod) | PodOutcome::BackOff(pod, ..) => Some(pod),
@@ -55,7 +57,10 @@ pub fn next(agent: &Agent, outcome: &Outcome<'_>, now: Timestamp) -> AgentStatus
                 runtime_class_name: pod
                     .and_then(|pod| pod.spec.as_ref())
                     .and_then(|spec| spec.runtime_class_name.clone()),
-                policy: Some(policy_status(config_map, policy, previous.policy.as_ref())),
+                policy: Some(PolicyStatus {
+                    acknowledged_epoch: acknowledged(pod.map(AsRef::as_ref), *said, previous.policy.as_ref()),
+                    ..policy_status(config_map, policy, previous.policy.as_ref())
+                }),
             }
         }
     }
@@ -70,12 +75,41 @@ fn policy_status(
     PolicyStatus {
         epoch: previous.map_or(0, |previous| previous.epoch).max(epoch),
         digest: map.annotations().get(POLICY_DIGEST).cloned().unwrap_or_default(),
+        acknowledged_epoch: None,
         effective: effective_lines(policy),
         refused: refused_lines(policy),
         would_refuse: would_refuse_lines(policy),
         unneeded: unneeded_lines(policy),
         selected_by: policy.explanation.selected_by.clone(),
     }
+}
+
+/// The highest epoch that the sidecar of this pod has acknowledged. Another operator may have heard it; what that one has
+/// written holds as long as there is no other pod.
+fn acknowledged(
+    pod: Option<&Live<Pod>>,
+    said: Option<&Report>,
+    previous: Option<&PolicyStatus>,
+) -> Option<i64> {
+    let pod = pod?;
+    let written = previous.and_then(|previous| previous.acknowledged_epoch);
+    match said {
+        Some(said) if pod.metadata.uid.as_ref() == Some(&said.pod_uid) => i64::try_from(said.epoch).ok(),
+        Some(_) => None,
+        None => written.filter(|_| is_started(pod)),
+    }
+}
+
+/// A newest policy that the sidecar would not take is not enforced.
+fn refused(report: PodReport, pod: &Pod, said: Option<&Report>) -> PodReport {
+    let said = said.filter(|said| pod.metadata.uid.as_ref() == Some(&said.pod_uid));
+    let Some((reason, message)) = said.and_then(|said| said.refused.as_ref()) else { return report };
+    let reason = match reason.as_str() {
+        "VersionUnsupported" => Reason::VersionUnsupported,
+        _ => Reason::PolicyRefused,
+    };
+    let told = format!("the sidecar keeps an older policy: {message}");
+    PodReport { enforced: Verdict::no(reason, told), ..report }
 }
 
 /// Every condition, in the order in which they come about.
@@ -107,9 +141,9 @@ fn verdicts(outcome: &Outcome<'_>) -> Vec<(&'static str, Verdict)> {
                 },
             )
         }
-        Outcome::Applied(children, policy) => {
+        Outcome::Applied(children, policy, said) => {
             let pod = match &children.pod {
-                PodOutcome::Present(pod) => report(pod, !policy.bindings.is_empty()),
+                PodOutcome::Present(pod) => refused(report(pod, !policy.bindings.is_empty()), pod, *said),
                 PodOutcome::BackOff(pod, why, until) => {
                     let report = report(pod, !policy.bindings.is_empty());
                     let until = Timestamp::from_second(until.as_second()).unwrap_or(*until);

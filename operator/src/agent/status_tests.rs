@@ -22,7 +22,7 @@ fn next_for(pod: impl FnOnce(Live<k8s_openapi::api::core::v1::Pod>) -> PodOutcom
     let validated = validate(read(agent.clone())).unwrap();
     let signer = Signer::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
     let children = applied(build(&validated, &signer, 1000).unwrap(), pod);
-    next(&agent, &Outcome::Applied(&children, validated.policy()), Timestamp::UNIX_EPOCH)
+    next(&agent, &Outcome::Applied(&children, validated.policy(), None), Timestamp::UNIX_EPOCH)
 }
 
 #[test]
@@ -121,4 +121,46 @@ fn a_second_visit_writes_nothing() {
     agent.status = Some(next(&agent, &outcome, Timestamp::UNIX_EPOCH));
     let later = Timestamp::from_second(1_000_000).unwrap();
     assert_eq!(next(&agent, &outcome, later), agent.status.clone().unwrap());
+}
+
+#[test]
+fn what_the_sidecar_said_is_in_the_status() {
+    let agent = agent("a");
+    let validated = validate(read(agent.clone())).unwrap();
+    let signer = Signer::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
+    let status = |said: Option<&Report>, before: Option<i64>| {
+        let mut built = build(&validated, &signer, 1000).unwrap();
+        let pod = built.pod.as_mut().unwrap();
+        pod.metadata.uid = Some("pod-1".to_owned());
+        pod.status = Some(crate::agent::fixtures::object(serde_json::json!({
+            "initContainerStatuses": [{ "name": "egress", "image": "", "imageID": "", "restartCount": 0,
+                "ready": true, "started": true, "state": { "running": {} } }] })));
+        let children = applied(built, |pod| PodOutcome::Present(Box::new(pod)));
+        let mut agent = agent.clone();
+        let policy = PolicyStatus { acknowledged_epoch: before, ..PolicyStatus::default() };
+        agent.status = Some(AgentStatus { policy: Some(policy), ..AgentStatus::default() });
+        let outcome = Outcome::Applied(&children, validated.policy(), said);
+        let next = next(&agent, &outcome, Timestamp::UNIX_EPOCH);
+        let enforced = told(&next).into_iter().find(|it| it.starts_with("PolicyEnforced")).unwrap();
+        (next.policy.unwrap().acknowledged_epoch, enforced)
+    };
+    let said = |pod: &str, epoch: u64, reason: Option<&str>| Report {
+        pod_uid: pod.to_owned(),
+        epoch,
+        refused: reason.map(|reason| (reason.to_owned(), "because".to_owned())),
+    };
+    let good = || "PolicyEnforced=True/Enforced".to_owned();
+    assert_eq!(status(Some(&said("pod-1", 1000, None)), None), (Some(1000), good()));
+    assert_eq!(status(Some(&said("pod-1", 900, None)), Some(1000)), (Some(900), good()));
+    assert_eq!(status(Some(&said("pod-0", 1000, None)), Some(1000)), (None, good()), "of another pod");
+    // After a restart of the operator, nothing is written anew.
+    assert_eq!(status(None, Some(1000)), (Some(1000), good()));
+    assert_eq!(
+        status(Some(&said("pod-1", 900, Some("PolicyRefused"))), None),
+        (Some(900), "PolicyEnforced=False/PolicyRefused".to_owned())
+    );
+    assert_eq!(
+        status(Some(&said("pod-1", 900, Some("VersionUnsupported"))), None).1,
+        "PolicyEnforced=False/VersionUnsupported"
+    );
 }

@@ -51,6 +51,11 @@ impl ValidatedAgent {
         &self.agent
     }
 
+    /// A sidecar holds a policy of this epoch: the next one must be above, whatever is recorded here.
+    pub(super) fn held(&mut self, epoch: u64) {
+        self.recorded_epoch = self.recorded_epoch.max(epoch);
+    }
+
     /// The compiled policy, with epoch 0.
     #[must_use]
     pub fn policy(&self) -> &PodPolicy {

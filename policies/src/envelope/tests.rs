@@ -20,6 +20,7 @@ fn policy() -> PodPolicy {
             callers: Vec::new(),
         },
         tools: Vec::new(),
+        policy_ttl_seconds: crate::wire::POLICY_TTL_SECONDS,
     }
 }
 
@@ -235,4 +236,18 @@ fn keys() {
     }
     assert!(SigningKey::from_pkcs8(b"").is_err());
     assert!(SigningKey::from_pkcs8(&known[..40]).is_err());
+}
+
+/// What an older sidecar reads must not change before it is needed, and what it does not know must not be guessed.
+#[test]
+fn a_field_that_was_added_is_left_out_while_it_says_nothing() {
+    let key = key();
+    let plain = serde_json::to_value(policy()).unwrap();
+    assert_eq!(plain.get("policyTTLSeconds"), None);
+    let short = PodPolicy { policy_ttl_seconds: 60, ..policy() };
+    assert_eq!(serde_json::to_value(&short).unwrap()["policyTTLSeconds"], 60);
+    let envelope = sign(&short, &key).unwrap();
+    assert_eq!(*verify(envelope.as_bytes(), &key.public(), &agent(), 7).unwrap(), short);
+    let newer = signed(&key, |policy| policy["ofALaterVersion"] = json!(true));
+    check(&newer, &key, &agent(), "unknown field `ofALaterVersion`");
 }

@@ -57,7 +57,7 @@ pub fn build(agent: &ValidatedAgent, signer: &Signer, now: u64) -> Result<Childr
     let pod = if agent.agent.spec.suspend {
         None
     } else {
-        Some(Box::new(pod::build(agent, signer.public(), signed.epoch, &config)?))
+        Some(Box::new(pod::build(agent, signer, signed.epoch, &config)?))
     };
     Ok(Children {
         service_account: ServiceAccount {

@@ -4,23 +4,30 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::{
-    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
+    NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+    NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use redoubt_crds::Agent;
+use redoubt_crds::{Agent, names};
+
+use crate::stream;
 
 use super::{INBOUND_PORT, metadata, selector};
 
 const DNS_PORT: u16 = 53;
 
-/// Out: DNS, and the ports that rules and Vault need, at any address, because hosts are names; the sidecar vets every
+/// Out: DNS, the operator's policy stream, and the ports that rules and Vault need, at any address, because hosts are names; the sidecar vets every
 /// address. In: the sidecar's port, where someone may call.
 pub(super) fn policy(agent: &Agent, ports: &BTreeSet<u16>, callers: bool) -> NetworkPolicy {
     let mut egress = vec![NetworkPolicyEgressRule {
         ports: Some(vec![port("UDP", DNS_PORT), port("TCP", DNS_PORT)]),
         to: None,
     }];
+    egress.push(NetworkPolicyEgressRule {
+        ports: Some(vec![port("TCP", stream::PORT)]),
+        to: Some(vec![operator()]),
+    });
     // A rule without ports would allow all of them.
     if !ports.is_empty() {
         egress.push(NetworkPolicyEgressRule {
@@ -44,6 +51,19 @@ pub(super) fn policy(agent: &Agent, ports: &BTreeSet<u16>, callers: bool) -> Net
             ingress: Some(ingress),
             egress: Some(egress),
         }),
+    }
+}
+
+/// The operator's pods, which the policy stream comes from.
+fn operator() -> NetworkPolicyPeer {
+    let labels = |labels: &[(&str, &str)]| LabelSelector {
+        match_labels: Some(labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()),
+        match_expressions: None,
+    };
+    NetworkPolicyPeer {
+        ip_block: None,
+        namespace_selector: Some(labels(&[("kubernetes.io/metadata.name", names::OPERATOR_NAMESPACE)])),
+        pod_selector: Some(labels(&names::OPERATOR_LABELS)),
     }
 }
 

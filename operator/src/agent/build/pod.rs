@@ -17,6 +17,8 @@ use redoubt_policy::quantity::smaller;
 
 use super::{ATTEMPT, INBOUND_PORT, MIN_EPOCH, POD_HASH, metadata};
 use crate::agent::validate::ValidatedAgent;
+use crate::signing::Signer;
+use crate::stream;
 
 mod probes;
 mod volumes;
@@ -37,13 +39,13 @@ const AGENT_SOCKET: &str = "/run/redoubt/agent/agent.sock";
 /// The pod of `agent` whose sidecar accepts policies from `epoch` on.
 pub(super) fn build(
     agent: &ValidatedAgent,
-    key: &VerifyingKey,
+    signer: &Signer,
     epoch: u64,
     config: &str,
 ) -> Result<Pod, serde_json::Error> {
     // The epoch is left out of the hash: a new policy alone needs no new pod. The brain's configuration is in it, because
     // the brain reads it once.
-    let hashed = serde_json::to_string(&(spec(agent, key, 0), config))?;
+    let hashed = serde_json::to_string(&(spec(agent, signer, 0), config))?;
     let hash = sha256_hex(hashed.as_bytes());
     let mut metadata = metadata(&agent.agent);
     metadata.annotations = Some(BTreeMap::from([
@@ -51,7 +53,7 @@ pub(super) fn build(
         (MIN_EPOCH.to_owned(), epoch.to_string()),
         (ATTEMPT.to_owned(), "0".to_owned()),
     ]));
-    Ok(Pod { metadata, spec: Some(spec(agent, key, epoch)), status: None })
+    Ok(Pod { metadata, spec: Some(spec(agent, signer, epoch)), status: None })
 }
 
 fn sha256_hex(bytes: &[u8]) -> String {
@@ -59,7 +61,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn spec(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> PodSpec {
+fn spec(agent: &ValidatedAgent, signer: &Signer, epoch: u64) -> PodSpec {
     let placement = &agent.agent.spec.placement;
     PodSpec {
         service_account_name: Some(names::child(&agent.agent.name_any())),
@@ -74,7 +76,7 @@ fn spec(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> PodSpec {
             seccomp_profile: Some(runtime_default()),
             ..Default::default()
         }),
-        init_containers: Some(vec![egress(agent, key, epoch), tools(agent, key, epoch)]),
+        init_containers: Some(vec![egress(agent, signer, epoch), tools(agent, signer.public(), epoch)]),
         containers: vec![brain(agent)],
         volumes: Some(volumes::all(&agent.agent, &agent.vault_tokens)),
         node_selector: (!placement.node_selector.is_empty()).then(|| placement.node_selector.clone()),
@@ -94,9 +96,12 @@ fn toleration(wanted: &redoubt_crds::Toleration) -> Toleration {
     }
 }
 
-fn egress(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> Container {
-    let mut args = policy_args(agent, key, epoch);
+fn egress(agent: &ValidatedAgent, signer: &Signer, epoch: u64) -> Container {
+    let mut args = policy_args(agent, signer.public(), epoch);
     args.extend(flags(&[
+        ("--operator", &operator()),
+        ("--operator-ca", signer.operator_ca()),
+        ("--operator-token", volumes::OPERATOR_TOKEN),
         ("--socket", EGRESS_SOCKET),
         ("--inbound", &format!("0.0.0.0:{INBOUND_PORT}")),
         ("--health", &format!("0.0.0.0:{HEALTH_PORT}")),
@@ -116,6 +121,11 @@ fn egress(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> Container {
         volume_mounts: Some(volumes::of_egress(!agent.vault_tokens.is_empty())),
         ..container("egress", &agent.images.egress, EGRESS_UID, ("1", "256Mi"))
     }
+}
+
+/// Where the policy stream is.
+fn operator() -> String {
+    format!("{}.{}.svc:{}", names::POLICY_SERVICE, names::OPERATOR_NAMESPACE, stream::PORT)
 }
 
 fn tools(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> Container {

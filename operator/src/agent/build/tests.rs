@@ -169,6 +169,7 @@ fn each_container_sees_its_volumes_alone() {
     };
     let egress = [
         ("policy", "/etc/redoubt/policy", true),
+        ("operator-token", "/var/run/secrets/redoubt/operator", true),
         ("egress-socket", "/run/redoubt/egress", false),
         ("agent-socket", "/run/redoubt/agent", true),
     ];
@@ -218,7 +219,7 @@ fn volumes() {
         assert_eq!(find(name)["emptyDir"], json!({ "medium": "Memory", "sizeLimit": "1Mi" }));
     }
     let unbound = serde_json::to_string(&pod(read(agent("a"))).spec.unwrap().volumes).unwrap();
-    assert!(!unbound.contains("serviceAccountToken"));
+    assert!(!unbound.contains("vault-token"));
 }
 
 #[test]
@@ -290,6 +291,10 @@ fn every_child_is_named_labelled_and_owned() {
 #[test]
 fn the_network_policy_and_the_service() {
     let dns = json!({ "ports": [{ "port": 53, "protocol": "UDP" }, { "port": 53, "protocol": "TCP" }] });
+    let operator = json!({ "ports": [{ "port": 8444, "protocol": "TCP" }], "to": [{
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "redoubt-system" } },
+        "podSelector": { "matchLabels": {
+            "app.kubernetes.io/name": "redoubt", "app.kubernetes.io/component": "operator" } } }] });
     let check = |read: Dereferenced, ingress: Value, egress: Value, service: bool| {
         let children = built(read, &signer(), 1);
         let spec = serde_json::to_value(children.network_policy.spec.unwrap()).unwrap();
@@ -299,9 +304,59 @@ fn the_network_policy_and_the_service() {
         assert_eq!(spec["podSelector"], json!({ "matchLabels": { "redoubt.dev/agent": "a" } }));
         assert_eq!(children.service.is_some(), service);
     };
-    check(read(agent("a")), json!([]), json!([dns]), false);
+    check(read(agent("a")), json!([]), json!([dns, operator]), false);
     let tcp = json!({ "ports": [{ "port": 443, "protocol": "TCP" }, { "port": 8200, "protocol": "TCP" }] });
-    check(full(), json!([{ "ports": [{ "port": 8443, "protocol": "TCP" }] }]), json!([dns, tcp]), true);
+    check(
+        full(),
+        json!([{ "ports": [{ "port": 8443, "protocol": "TCP" }] }]),
+        json!([dns, operator, tcp]),
+        true,
+    );
+}
+
+#[test]
+fn the_sidecar_knows_the_operator_by_arguments_and_the_operator_it_by_a_token() {
+    let signer = signer().with_operator_ca(b"certificate");
+    let spec = built(full(), &signer, 1).pod.unwrap().spec.unwrap();
+    let arguments = |name: &str| {
+        let all = containers(&spec);
+        let container = all.iter().find(|container| container.name == name).unwrap();
+        container.args.clone().unwrap_or_default()
+    };
+    let egress = arguments("egress");
+    let after = |flag: &str| egress[egress.iter().position(|it| it == flag).unwrap() + 1].clone();
+    assert_eq!(after("--operator"), "redoubt-policy.redoubt-system.svc:8444");
+    assert_eq!(after("--operator-ca"), "Y2VydGlmaWNhdGU=");
+    assert_eq!(after("--operator-token"), "/var/run/secrets/redoubt/operator/token");
+    for name in ["tools", "agent"] {
+        assert!(!arguments(name).iter().any(|it| it.contains("operator")), "{name}");
+    }
+    let volumes = serde_json::to_value(spec.volumes.as_ref().unwrap()).unwrap();
+    let volume = volumes.as_array().unwrap().iter().find(|it| it["name"] == "operator-token").unwrap();
+    let token = &volume["projected"]["sources"][0]["serviceAccountToken"];
+    assert_eq!(
+        token,
+        &json!({ "audience": "redoubt.dev/policy", "expirationSeconds": 600, "path": "token" })
+    );
+}
+
+/// After a restore of etcd: neither the ConfigMap nor the status tells of what the pod holds.
+#[test]
+fn a_policy_is_signed_above_what_a_sidecar_holds() {
+    let signer = signer();
+    let first = built(full(), &signer, 1000);
+    let again = |held: u64| {
+        let mut read = full();
+        read.envelope = Some(first.config_map.data.as_ref().unwrap()[ENVELOPE_KEY].clone());
+        let mut validated = validate(read).unwrap();
+        validated.held(held);
+        build(&validated, &signer, 2000).unwrap().config_map.metadata.annotations.unwrap()[POLICY_EPOCH]
+            .clone()
+    };
+    assert_eq!(again(0), "1000");
+    assert_eq!(again(1000), "1000", "what it was sent is no reason");
+    assert_eq!(again(1500), "2000");
+    assert_eq!(again(5000), "5001");
 }
 
 #[test]

@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 /// Signs certificates.
 pub(crate) struct TestCa {
     pub(crate) pem: String,
+    /// In standard base64.
+    pub(crate) der: String,
     issuer: rcgen::Issuer<'static, KeyPair>,
 }
 
@@ -25,7 +27,8 @@ impl TestCa {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).unwrap();
-        Self { pem: certificate.pem(), issuer: rcgen::Issuer::new(params, key) }
+        let der = base64::engine::general_purpose::STANDARD.encode(certificate.der());
+        Self { pem: certificate.pem(), der, issuer: rcgen::Issuer::new(params, key) }
     }
 
     pub(crate) fn server(&self, hosts: &[&str]) -> Arc<ServerConfig> {

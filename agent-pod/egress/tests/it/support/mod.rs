@@ -16,7 +16,7 @@ use clap::Parser as _;
 use futures::future::BoxFuture;
 use redoubt_egress::config::{Args, Config};
 use redoubt_egress::net::{Dial, Resolve};
-use redoubt_egress::{Egress, Seams};
+use redoubt_egress::{Clock, Egress, Seams};
 use redoubt_policy::address::VettedAddress;
 use redoubt_policy::{Refusal, SigningKey, sign};
 use serde_json::{Value, json};
@@ -49,6 +49,10 @@ pub(crate) struct Setup {
     pub(crate) response_timeout: Option<u64>,
     pub(crate) policy_key: Option<String>,
     pub(crate) extra: Vec<String>,
+    /// Address of the policy stream, and its authority.
+    pub(crate) operator: Option<(String, String)>,
+    pub(crate) key: Option<Arc<SigningKey>>,
+    pub(crate) clock: Option<Clock>,
     pub(crate) policy: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
 
@@ -61,6 +65,9 @@ impl Default for Setup {
             response_timeout: None,
             policy_key: None,
             extra: Vec::new(),
+            operator: None,
+            key: None,
+            clock: None,
             policy: Box::new(|_| {}),
         }
     }
@@ -82,7 +89,7 @@ pub(crate) struct World {
     pub(crate) inbound: SocketAddr,
     pub(crate) health: SocketAddr,
     pub(crate) proxy: Option<SocketAddr>,
-    key: SigningKey,
+    key: Arc<SigningKey>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<()>>,
 }
@@ -216,6 +223,10 @@ pub(crate) fn policy(ca: &str, vault: &str, vault_ca: &str, inbound: &Value, epo
     })
 }
 
+pub(crate) fn new_key() -> Arc<SigningKey> {
+    Arc::new(SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap())
+}
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 impl World {
@@ -257,7 +268,7 @@ impl World {
             names.ports.lock().unwrap().insert((ip(address), port), double.address);
         }
         let issuer = Issuer::new();
-        let key = SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
+        let key = setup.key.unwrap_or_else(new_key);
         let mut wanted = policy(
             &ca.pem,
             &format!("https://127.0.0.1:{}", vault.address.port()),
@@ -293,6 +304,12 @@ impl World {
             "0000-1111",
             "--min-epoch",
             "100",
+            "--operator",
+            setup.operator.as_ref().map_or("127.0.0.1:1", |it| it.0.as_str()),
+            "--operator-ca",
+            setup.operator.as_ref().map_or(ca.der.as_str(), |it| it.1.as_str()),
+            "--operator-token",
+            &path("tokens/main/token"),
             "--socket",
             &path("egress.sock"),
             "--inbound",
@@ -328,6 +345,7 @@ impl World {
             dial: Arc::new(Dialler(Arc::clone(&names))),
             audit: Box::new(audit.clone()),
             vault: Seams::system()?.vault,
+            clock: setup.clock.unwrap_or_else(|| Seams::system().unwrap().clock),
         };
         let egress = Egress::start(config, seams).await?;
         let (inbound, health, proxy) = (egress.inbound(), egress.health(), egress.proxy());
@@ -359,12 +377,17 @@ impl World {
         Ok(world)
     }
 
-    /// A policy of this epoch takes the place of the one that is mounted.
-    pub(crate) fn mount(&self, epoch: u64, change: impl Fn(&mut Value)) {
+    /// The policy that it began with, of another epoch and after a change, signed.
+    pub(crate) fn signed(&self, epoch: u64, change: impl Fn(&mut Value)) -> String {
         let vault = format!("https://127.0.0.1:{}", self.vault.address.port());
         let mut wanted = policy(&self.ca.pem, &vault, &self.ca.pem, &self.issuer.inbound(), epoch);
         change(&mut wanted);
-        let signed = sign(&serde_json::from_value(wanted).unwrap(), &self.key).unwrap();
+        sign(&serde_json::from_value(wanted).unwrap(), &self.key).unwrap()
+    }
+
+    /// A policy of this epoch takes the place of the one that is mounted.
+    pub(crate) fn mount(&self, epoch: u64, change: impl Fn(&mut Value)) {
+        let signed = self.signed(epoch, change);
         std::fs::write(self.dir.join("policy.new"), signed).unwrap();
         std::fs::rename(self.dir.join("policy.new"), self.dir.join("policy.json")).unwrap();
     }

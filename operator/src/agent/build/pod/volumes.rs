@@ -22,13 +22,18 @@ pub(super) const TOOLS_SOCKET_DIR: &str = "/run/redoubt/tools";
 pub(super) const AGENT_SOCKET_DIR: &str = "/run/redoubt/agent";
 pub(super) const WORKSPACE: &str = "/workspace";
 
-/// Life of a Vault token, in seconds: the shortest that Kubernetes issues.
+/// The token that the policy stream is asked for with.
+pub(super) const OPERATOR_TOKEN: &str = "/var/run/secrets/redoubt/operator/token";
+const OPERATOR_TOKEN_DIR: &str = "/var/run/secrets/redoubt/operator";
+
+/// Life of a token, in seconds: the shortest that Kubernetes issues.
 const TOKEN_SECONDS: i64 = 600;
 
 pub(super) fn all(agent: &Agent, tokens: &[VaultToken]) -> Vec<Volume> {
     let mut volumes = vec![
         config(agent, "policy", ENVELOPE_KEY),
         config(agent, "agent", AGENT_CONFIG_KEY),
+        operator_token(),
         socket("egress-socket"),
         socket("tools-socket"),
         socket("agent-socket"),
@@ -50,6 +55,7 @@ pub(super) fn all(agent: &Agent, tokens: &[VaultToken]) -> Vec<Volume> {
 pub(super) fn of_egress(vault: bool) -> Vec<VolumeMount> {
     let mut mounts = vec![
         read_only("policy", POLICY_DIR),
+        read_only("operator-token", OPERATOR_TOKEN_DIR),
         writable("egress-socket", EGRESS_SOCKET_DIR),
         read_only("agent-socket", AGENT_SOCKET_DIR),
     ];
@@ -97,6 +103,20 @@ fn socket(name: &str) -> Volume {
             medium: Some("Memory".to_owned()),
             size_limit: Some(Quantity("1Mi".to_owned())),
         }),
+        ..Default::default()
+    }
+}
+
+fn operator_token() -> Volume {
+    let token = ServiceAccountTokenProjection {
+        audience: Some(redoubt_stream::AUDIENCE.to_owned()),
+        expiration_seconds: Some(TOKEN_SECONDS),
+        path: "token".to_owned(),
+    };
+    let sources = vec![VolumeProjection { service_account_token: Some(token), ..Default::default() }];
+    Volume {
+        name: "operator-token".to_owned(),
+        projected: Some(ProjectedVolumeSource { sources: Some(sources), default_mode: Some(0o444) }),
         ..Default::default()
     }
 }
