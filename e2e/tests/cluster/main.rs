@@ -10,6 +10,7 @@ mod hostile;
 mod lifecycle;
 mod neighbour;
 mod revoked;
+mod rights;
 mod slice;
 
 use redoubt_e2e::cluster::Cluster;
