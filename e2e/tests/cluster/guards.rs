@@ -154,7 +154,7 @@ fn editor_cannot_swap_the_policy() {
 
 fn foreign_pod(name: &str, account: &str, image: &str, labels: &serde_json::Value) -> String {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
-        "spec": {"serviceAccountName": account, "automountServiceAccountToken": false,
+        "spec": {"serviceAccountName": account, "automountServiceAccountToken": false, "runtimeClassName": "kata-qemu",
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65003, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{"name": "main", "image": image, "securityContext": {"allowPrivilegeEscalation": false,
                 "capabilities": {"drop": ["ALL"]}}}]}})
