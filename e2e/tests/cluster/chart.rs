@@ -108,19 +108,20 @@ fn an_upgrade_over_older_definitions_is_refused() {
 fn helm_test_notices_a_right_that_is_missing() {
     let cluster = cluster();
     let name = "clusterrole/redoubt-operator";
-    let mut role = cluster.get("default", name).expect("the role");
-    let before = role["rules"].to_string();
-    let put = |rules: &str| {
-        let patch = format!("{{\"rules\": {rules}}}");
-        cluster.kubectl(&["patch", name, "--type=merge", "-p", &patch]).expect("the role is changed");
+    let found = cluster.get("default", name).expect("the role");
+    // As Helm applies it, so that the next upgrade meets no other owner of its fields.
+    let put = |rules: &Value| {
+        let (labels, annotations) = (&found["metadata"]["labels"], &found["metadata"]["annotations"]);
+        let role = serde_json::json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "rules": rules,
+            "metadata": {"name": "redoubt-operator", "labels": labels, "annotations": annotations}});
+        let arguments = ["apply", "--server-side", "--force-conflicts", "--field-manager=helm", "-f", "-"];
+        cluster.run("kubectl", &arguments, &role.to_string()).expect("the role is changed");
     };
-    role["rules"]
-        .as_array_mut()
-        .expect("rules")
-        .retain(|rule| !rule.to_string().contains("vaultconnections"));
-    put(&role["rules"].to_string());
+    let mut fewer = found["rules"].clone();
+    fewer.as_array_mut().expect("rules").retain(|rule| !rule.to_string().contains("vaultconnections"));
+    put(&fewer);
     let outcome = helm(&cluster, &["test", "redoubt", "--logs"]);
-    put(&before);
+    put(&found["rules"]);
     let failure = outcome.expect_err("it fails");
     let told = format!("{}{}", failure.stdout, failure.stderr);
     assert!(told.contains("list vaultconnections.platform.redoubt.dev: failed"), "{told}");

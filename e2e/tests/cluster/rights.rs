@@ -17,7 +17,7 @@ fn role(namespace: &str, name: &str, rules: &Value) -> String {
 fn writer(cluster: &Cluster, namespace: &str, name: &str, more: &[Value]) -> Editor {
     let verbs = json!(["get", "list", "create", "update", "patch"]);
     let mut rules = vec![
-        json!({"apiGroups": ["redoubt.dev"], "resources": ["agents", "secretbindings"], "verbs": verbs}),
+        json!({"apiGroups": ["redoubt.dev"], "resources": ["agents", "secretbindings", "egresspolicies"], "verbs": verbs}),
     ];
     rules.extend(more.iter().cloned());
     cluster.apply(&role(namespace, name, &json!(rules))).expect("a role");
@@ -41,6 +41,15 @@ fn binding(namespace: &str, connection: &str) -> String {
     .to_string()
 }
 
+fn grant(namespace: &str, set: &str) -> String {
+    let allow =
+        json!({"from": [{"kind": "Agent"}], "hostSets": [{"name": set}], "methods": ["GET"], "paths": ["/"]});
+    json!({"apiVersion": "redoubt.dev/v1alpha1", "kind": "EgressPolicy",
+        "metadata": {"name": "other", "namespace": namespace},
+        "spec": {"agentSelector": {}, "allow": [allow, allow]}})
+    .to_string()
+}
+
 fn use_of(group: &str, resource: &str, names: &[&str]) -> Value {
     let mut rule = json!({"apiGroups": [group], "resources": [resource], "verbs": ["use"]});
     if !names.is_empty() {
@@ -59,6 +68,8 @@ fn who_has_not_the_verb_use_cannot_refer_to_an_object() {
     let by_name = [
         use_of(team, "tools", &["notes"]),
         use_of(team, "secretbindings", &["notes-token"]),
+        use_of(platform, "clustertools", &["shared"]),
+        use_of(platform, "hostsets", &["mirrors"]),
         use_of(platform, "isolationclasses", &["kata"]),
         use_of(platform, "vaultconnections", &[namespace]),
     ];
@@ -75,6 +86,19 @@ fn who_has_not_the_verb_use_cannot_refer_to_an_object() {
             "spec.secretBindings gets notes-token, and you",
             agent(namespace, "  secretBindings: [{name: notes-token}]"),
             agent(namespace, "  secretBindings: [{name: others}]"),
+        ),
+        (
+            "redoubt-use-cluster-tools",
+            "spec.tools gets shared, and you",
+            agent(namespace, "  tools: [{kind: ClusterTool, name: shared}]"),
+            // The verb on a Tool is none on the ClusterTool of that name.
+            agent(namespace, "  tools: [{kind: ClusterTool, name: notes}]"),
+        ),
+        (
+            "redoubt-use-host-sets",
+            "spec.allow[].hostSets gets mirrors, and you",
+            grant(namespace, "mirrors"),
+            grant(namespace, "others"),
         ),
         (
             "redoubt-use-isolation-classes",
@@ -299,4 +323,52 @@ fn an_agents_pod_has_a_runtime_class_and_images_by_digest() {
             create(&|spec| spec[list][0]["image"] = json!("registry.example/moved:latest"))
         });
     }
+}
+
+/// Both halves of a selector, of namespaces and of agents; and a policy that is only recorded.
+#[test]
+fn an_isolation_class_above_a_ceiling_is_refused_where_it_selects() {
+    let cluster = cluster();
+    let namespace = "rights-ceiling";
+    let _team = Team::without_agent(&cluster, namespace).expect("the namespace");
+    let policy = |name: &str, mode: &str, namespaces: Value, agents: Value, classes: Value| {
+        json!({"apiVersion": "platform.redoubt.dev/v1alpha1", "kind": "ClusterAgentPolicy", "metadata": {"name": name},
+            "spec": {"namespaceSelector": namespaces, "agentSelector": agents, "mode": mode,
+                "ceilings": {"isolationClassNames": classes}}})
+        .to_string()
+    };
+    let here = json!({"matchLabels": {"redoubt.dev/vault": namespace},
+        "matchExpressions": [{"key": "redoubt.dev/vault", "operator": "In", "values": ["x", namespace]},
+            {"key": "no-such-label", "operator": "DoesNotExist"}]});
+    let others = json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["exempt"]},
+        {"key": "app", "operator": "Exists"}]});
+    let elsewhere = json!({"matchExpressions": [{"key": "redoubt.dev/vault", "operator": "NotIn", "values": [namespace]}]});
+    let policies = [
+        policy("rights-ceiling", "Enforce", here.clone(), others, json!(["kata"])),
+        policy("rights-ceiling-elsewhere", "Enforce", elsewhere, json!({}), json!(["kata"])),
+        policy("rights-ceiling-audit", "Audit", here, json!({}), json!([])),
+    ];
+    for policy in &policies {
+        cluster.apply(policy).expect("a ceiling");
+    }
+    let create = |name: &str, class: &str| {
+        let manifest = agent_yaml(namespace, name, &format!("  isolationClassName: {class}"));
+        cluster.run("kubectl", &["create", "--dry-run=server", "-f", "-"], &manifest)
+    };
+    let refused = std::panic::catch_unwind(|| {
+        let message =
+            "which is not among spec.ceilings.isolationClassNames of the ClusterAgentPolicy rights-ceiling;";
+        guard_refuses("redoubt-ceilings", message, "a class above the ceiling", &|| {}, &|| {
+            create("other", "hostile")
+        });
+        create("other", "kata").expect("a class under it");
+        create("exempt", "hostile").expect("an agent that it does not select");
+        cluster
+            .apply(&agent_yaml(namespace, "plain", ""))
+            .expect("the default class is for the operator to judge");
+    });
+    for name in ["rights-ceiling", "rights-ceiling-elsewhere", "rights-ceiling-audit"] {
+        cluster.kubectl(&["delete", "clusteragentpolicies.platform.redoubt.dev", name]).expect("deleted");
+    }
+    refused.unwrap();
 }
