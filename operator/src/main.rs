@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use redoubt_crds::names;
-use redoubt_operator::{Options, client, run};
+use redoubt_operator::{Options, check, client, run};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::error;
+use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 /// Makes and keeps the pods of Redoubt's Agents.
@@ -29,6 +29,9 @@ struct Arguments {
     /// What to log: error, warn, info, debug, or a tracing filter.
     #[arg(long, default_value = "info,kube=warn,tower=warn,hyper=warn")]
     log: String,
+    /// Instead of running: try whether every kind is served and the operator's account may do what it must.
+    #[arg(long)]
+    check: bool,
 }
 
 fn main() -> ExitCode {
@@ -52,13 +55,33 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(start(options)) {
+    let done = if arguments.check {
+        runtime.block_on(checked(&options.namespace))
+    } else {
+        runtime.block_on(start(options))
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!(%error, "the operator cannot run");
             ExitCode::FAILURE
         }
     }
+}
+
+async fn checked(namespace: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let client = client::connect().await?;
+    let mut failed = 0;
+    for tried in check::check(&client, namespace).await {
+        match tried.failure {
+            None => info!("{}: ok", tried.what),
+            Some(problem) => {
+                failed += 1;
+                error!(error = %problem, "{}: failed; is the chart installed whole, with its definitions?", tried.what);
+            }
+        }
+    }
+    if failed > 0 { Err(format!("{failed} of the checks failed").into()) } else { Ok(()) }
 }
 
 async fn start(options: Options) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -130,7 +130,7 @@ pub(crate) enum Width {
 impl Width {
     fn parse(self, text: &str) -> Result<HostPattern, HostError> {
         match self {
-            Self::Narrow => text.parse(),
+            Self::Narrow => HostPattern::written(text),
             Self::Wide => HostPattern::parse_wide(text),
         }
     }

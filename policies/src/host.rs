@@ -62,6 +62,11 @@ pub enum HostError {
         "a wildcard stands for exactly the first label and has at least two labels after it, as in *.example.com"
     )]
     Wildcard,
+    /// A wildcard under which anyone can register a name.
+    #[error(
+        "anyone can register a name under {0} (it is in the Public Suffix List), so a wildcard there stands for strangers' hosts; name the hosts, or put a name of your own after the wildcard"
+    )]
+    PublicSuffix(String),
 }
 
 impl FromStr for Host {
@@ -153,6 +158,30 @@ impl FromStr for HostPattern {
             (Some(_), _) => Err(HostError::Wildcard),
         }
     }
+}
+
+impl HostPattern {
+    /// The pattern as someone wrote it into an object: no wildcard stands for names that anyone can register, such as
+    /// `*.co.uk` or `*.github.io`.
+    ///
+    /// A policy on the wire is read without this, since the list that it was written under may have been another one.
+    ///
+    /// # Errors
+    /// As [`FromStr`], and [`HostError::PublicSuffix`].
+    pub fn written(text: &str) -> Result<Self, HostError> {
+        match text.parse()? {
+            Self::OneLabelBelow(name) if is_public(&name) => Err(HostError::PublicSuffix(name.0)),
+            pattern => Ok(pattern),
+        }
+    }
+}
+
+/// Whether names of one label below `name` are anyone's to register, or are themselves such as anyone can register under.
+fn is_public(name: &Name) -> bool {
+    // No entry of the list has this label, so only the entries for `name` and for any label below it are met.
+    let below = format!("redoubt-any.{}", name.0);
+    psl::suffix(below.as_bytes())
+        .is_some_and(|suffix| suffix.is_known() && suffix.as_bytes().len() >= name.0.len())
 }
 
 impl From<Host> for HostPattern {

@@ -1,4 +1,4 @@
-//! A real user of a namespace: a client certificate signed by the cluster, and the built-in `edit` role.
+//! Real users of a namespace: a client certificate signed by the cluster, and roles.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,19 +10,37 @@ use serde_json::{Value, json};
 use super::command::run;
 use super::{Cluster, Failed, Output};
 
-/// A user who holds the built-in `edit` role in one namespace, and may write Redoubt's team kinds there.
+/// A user with rights in one namespace.
 pub struct Editor {
     kubeconfig: PathBuf,
     namespace: String,
 }
 
 impl Cluster {
-    /// Makes the user, through the cluster's own certificate signing.
+    /// A user who holds the built-in `edit` role in one namespace, and may write all of Redoubt's team kinds there.
     ///
     /// # Errors
     /// When the cluster does not sign the request, or a file cannot be written.
     pub fn editor(&self, namespace: &str) -> Result<Editor, Box<dyn std::error::Error>> {
-        let user = format!("editor-of-{namespace}");
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "redoubt-team", "namespace": namespace},
+            "rules": [{"apiGroups": ["redoubt.dev"], "resources": ["*"], "verbs": ["*"]}]});
+        self.apply(&role.to_string())?;
+        self.person(namespace, "editor", &[("ClusterRole", "edit"), ("Role", "redoubt-team")])
+    }
+
+    /// A user of this name in the namespace, with these roles there: kind and name of each. The user is made through the
+    /// cluster's own certificate signing.
+    ///
+    /// # Errors
+    /// As [`Cluster::editor`].
+    pub fn person(
+        &self,
+        namespace: &str,
+        name: &str,
+        roles: &[(&str, &str)],
+    ) -> Result<Editor, Box<dyn std::error::Error>> {
+        let user = format!("{name}-of-{namespace}");
         let key = rcgen::KeyPair::generate()?;
         let mut parameters = rcgen::CertificateParams::default();
         parameters.distinguished_name = rcgen::DistinguishedName::new();
@@ -40,17 +58,8 @@ impl Cluster {
         self.kubectl(&["wait", "csr", &user, "--for=jsonpath={.status.certificate}", "--timeout=30s"])?;
         let certificate =
             self.kubectl(&["get", "csr", &user, "-o", "jsonpath={.status.certificate}"])?.stdout;
-
-        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
-            "metadata": {"name": "redoubt-team", "namespace": namespace},
-            "rules": [{"apiGroups": ["redoubt.dev"], "resources": ["*"], "verbs": ["*"]}]});
-        self.apply(&role.to_string())?;
-        for (name, kind, role) in [("edit", "ClusterRole", "edit"), ("team", "Role", "redoubt-team")] {
-            let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-                "metadata": {"name": format!("{user}-{name}"), "namespace": namespace},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
-                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]});
-            self.apply(&binding.to_string())?;
+        for (kind, role) in roles {
+            self.give(namespace, &user, kind, role)?;
         }
 
         let view = self.kubectl(&["config", "view", "--minify", "--raw", "-o", "json"])?.stdout;
@@ -61,6 +70,18 @@ impl Cluster {
         let kubeconfig = self.state.join(format!("{user}.kubeconfig"));
         std::fs::write(&kubeconfig, config.to_string())?;
         Ok(Editor { kubeconfig, namespace: namespace.to_owned() })
+    }
+
+    /// Binds a role to the user in the namespace.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn give(&self, namespace: &str, user: &str, kind: &str, role: &str) -> Result<Output, Failed> {
+        let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": format!("{user}-{role}"), "namespace": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}]});
+        self.apply(&binding.to_string())
     }
 }
 

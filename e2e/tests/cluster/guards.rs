@@ -11,13 +11,13 @@ use serde_json::json;
 use super::cluster;
 
 /// Takes a guard's binding away and puts it back, also when the test fails.
-struct Removed<'a> {
+pub(super) struct Removed<'a> {
     cluster: &'a Cluster,
     manifest: String,
 }
 
 impl<'a> Removed<'a> {
-    fn new(cluster: &'a Cluster, guard: &str) -> Self {
+    pub(super) fn new(cluster: &'a Cluster, guard: &str) -> Self {
         let kind = "validatingadmissionpolicybinding";
         let mut object = cluster.get("default", &format!("{kind}/{guard}")).expect("the guard is installed");
         object["metadata"] = json!({"name": guard, "labels": object["metadata"]["labels"],
@@ -34,7 +34,7 @@ impl Drop for Removed<'_> {
 }
 
 /// Tries until the outcome is as wanted, since admission policies take a moment to come and go.
-fn eventually(
+pub(super) fn eventually(
     what: &str,
     wanted: bool,
     attempt: &dyn Fn() -> Result<Output, Failed>,
@@ -50,7 +50,7 @@ fn eventually(
     }
 }
 
-fn guard_refuses(
+pub(super) fn guard_refuses(
     guard: &str,
     message: &str,
     what: &str,
@@ -154,7 +154,7 @@ fn editor_cannot_swap_the_policy() {
 
 fn foreign_pod(name: &str, account: &str, image: &str, labels: &serde_json::Value) -> String {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
-        "spec": {"serviceAccountName": account, "automountServiceAccountToken": false,
+        "spec": {"serviceAccountName": account, "automountServiceAccountToken": false, "runtimeClassName": "kata-qemu",
             "securityContext": {"runAsNonRoot": true, "runAsUser": 65003, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{"name": "main", "image": image, "securityContext": {"allowPrivilegeEscalation": false,
                 "capabilities": {"drop": ["ALL"]}}}]}})

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod ceilings;
+mod chart;
 mod grammar;
 mod guards;
 mod ha;
@@ -11,6 +12,7 @@ mod hostile;
 mod lifecycle;
 mod neighbour;
 mod revoked;
+mod rights;
 mod slice;
 
 use redoubt_e2e::cluster::Cluster;

@@ -1,4 +1,5 @@
 //! Integration tests of the operator: the chart as it is installed.
-#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+#![allow(missing_docs, clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
 mod chart;
+mod rendered;

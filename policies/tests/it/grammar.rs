@@ -7,7 +7,7 @@ use redoubt_crds::HttpFunction;
 use redoubt_policy::base_url::BaseUrl;
 use redoubt_policy::compile::{check_binding, check_egress_policy, check_vault};
 use redoubt_policy::grants::HostSets;
-use redoubt_policy::host::HostPattern;
+use redoubt_policy::host::{HostError, HostPattern};
 use redoubt_policy::method::MethodSet;
 use redoubt_policy::path::PathPattern;
 use redoubt_policy::template::Template;
@@ -122,4 +122,58 @@ fn private_ranges() {
         entry["privateCIDRs"] = json!([value]);
         check_egress_policy(&objects::egress_policy("p", &[entry]), HostSets(&[])).is_empty()
     });
+}
+
+/// Only this differs between the parser and the API server, whose rules cannot hold the list.
+#[test]
+fn a_wildcard_where_anyone_can_register_is_refused_as_written_and_read_on_the_wire() {
+    for text in [
+        "*.co.uk",
+        "*.github.io",
+        "*.s3.amazonaws.com",
+        "*.xn--55qx5d.cn",
+        "*.kawasaki.jp",
+        "*.ngrok-free.app",
+    ] {
+        let error = HostPattern::written(text).unwrap_err();
+        assert_eq!(error, HostError::PublicSuffix(text[2..].to_owned()), "{text}");
+        assert!(text.parse::<HostPattern>().is_ok(), "{text}");
+    }
+    for text in [
+        "*.example.co.uk",
+        "co.uk",
+        "me.github.io",
+        "*.me.github.io",
+        "*.example.com",
+        "*.svc.cluster.local",
+        "*.a.internal",
+        "*.city.kawasaki.jp",
+        "*.b.c",
+        "*.notco.uk",
+    ] {
+        assert!(HostPattern::written(text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn both_grants_and_destinations_refuse_it_by_field() {
+    for (hosts, wrong) in
+        [(json!(["a.example", "*.github.io"]), 1), (json!(["a.example", "*.me.github.io"]), 0)]
+    {
+        let mut entry = objects::allow("Agent", "a.example", &["GET"], "/");
+        entry["hosts"] = hosts.clone();
+        let grant = check_egress_policy(&objects::egress_policy("p", &[entry]), HostSets(&[]));
+        let mut binding = objects::binding("b", &["Agent"], "api.example.com", "/**");
+        binding.spec.destinations[0].hosts = serde_json::from_value(hosts).unwrap();
+        let binding = check_binding(&binding);
+        assert_eq!((grant.len(), binding.len()), (wrong, wrong));
+        for (problem, field) in grant
+            .iter()
+            .zip(["spec.allow[0].hosts[1]"])
+            .chain(binding.iter().zip(["spec.destinations[0].hosts[1]"]))
+        {
+            assert_eq!(problem.field, field);
+            assert!(problem.message.contains("Public Suffix List"), "{}", problem.message);
+        }
+    }
 }
