@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod ceilings;
+mod drift;
 mod grammar;
 mod guards;
 mod ha;
