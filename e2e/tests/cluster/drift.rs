@@ -1,21 +1,11 @@
 //! What others write beside the operator: a NetworkPolicy that lets more through to or from an agent's pod.
 
-use std::time::{Duration, Instant};
-
 use redoubt_e2e::cluster::{Cluster, Phase, Team};
 use serde_json::{Value, json};
 
-use super::cluster;
+use super::{cluster, until};
 
 const AGENT: &str = "agents.redoubt.dev/helper";
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(90);
-    while !holds() {
-        assert!(Instant::now() < end, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(300));
-    }
-}
 
 fn drift(cluster: &Cluster, namespace: &str) -> Option<Value> {
     let agent = cluster.get(namespace, AGENT).expect("the Agent");
@@ -55,9 +45,9 @@ fn a_policy_that_widens_the_ring_is_named_while_it_is_there() {
             cluster.kubectl(&["get", "events", "-n", namespace, fields, "-o", "name"]).expect("events");
         list.stdout.lines().count()
     };
-    until("an event", || warnings() == 1);
+    until("an event", 90, || warnings() == 1);
     editor.kubectl(&["delete", "networkpolicy", "wide"], "").expect("deleted");
-    until("the condition goes", || drift(&cluster, namespace).is_none());
+    until("the condition goes", 90, || drift(&cluster, namespace).is_none());
     assert_eq!(warnings(), 1);
     for name in ["others", "denies"] {
         cluster
