@@ -1,6 +1,7 @@
 //! Condition types and reasons. Reasons are part of the API: they are documented and do not change their meaning.
 //!
-//! `Ready` is the sum. `Reconciling` and `Stalled` are those of kstatus and are only present while they are true.
+//! `Ready` is the sum. `Reconciling` and `Stalled` are those of kstatus and are only present while they are true; so is
+//! `PolicyDrift`.
 
 /// Constants with a table of them, so that there is one list and its documentation is that of the reference.
 macro_rules! conditions {
@@ -30,6 +31,9 @@ conditions! {
     RECONCILING = "Reconciling";
     /// kstatus: the operator cannot go on without someone's help.
     STALLED = "Stalled";
+    /// Someone else's object lets more through to or from the pod than the operator's own. Only present while it holds;
+    /// `Ready` does not depend on it.
+    POLICY_DRIFT = "PolicyDrift";
 }
 
 /// The enumeration with its texts and meanings, from one list.
@@ -126,6 +130,8 @@ reasons! {
     JailUnsupported,
     /// A container of the pod failed for another reason, given in the message.
     PodFailed,
+    /// A NetworkPolicy that is not the operator's own selects the pod and allows more than that one.
+    ForeignNetworkPolicy,
     /// Not known yet.
     Unknown,
 }

@@ -12,6 +12,9 @@ pub const AGENT_NAME_MAX: usize = 45;
 /// Label on every child; its value is the Agent's name.
 pub const AGENT_LABEL: &str = "redoubt.dev/agent";
 
+/// Label on every child beside [`AGENT_LABEL`]; its value is [`FIELD_MANAGER`].
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
 /// Annotation that makes an IsolationClass the default one when it is `"true"`.
 pub const DEFAULT_CLASS_ANNOTATION: &str = "isolationclass.redoubt.dev/is-default-class";
 

@@ -27,6 +27,8 @@ pub enum Change {
     IsolationClass(String),
     /// The Namespace of this name.
     Namespace(String),
+    /// Some NetworkPolicy of this namespace that is not the operator's own.
+    NetworkPolicy(String),
 }
 
 impl Change {
@@ -42,7 +44,9 @@ impl Change {
                 .tools
                 .iter()
                 .any(|tool| tool.kind == redoubt_crds::ToolKind::ClusterTool && tool.name == *name),
-            Self::EgressPolicy(namespace) | Self::Namespace(namespace) => lives_in(namespace),
+            Self::EgressPolicy(namespace) | Self::Namespace(namespace) | Self::NetworkPolicy(namespace) => {
+                lives_in(namespace)
+            }
             Self::SecretBinding(namespace, name) => {
                 lives_in(namespace) && agent.spec.secret_bindings.iter().any(|binding| binding.name == *name)
             }
@@ -112,6 +116,7 @@ mod tests {
         check(Change::ClusterTool("t".into()), &[]);
         check(Change::EgressPolicy("team".into()), &["plain", "using"]);
         check(Change::Namespace("other".into()), &["foreign"]);
+        check(Change::NetworkPolicy("team".into()), &["plain", "using"]);
         check(Change::SecretBinding("team".into(), "b".into()), &["using"]);
         check(Change::VaultConnection, &["using"]);
         check(Change::IsolationClass("c".into()), &["foreign", "plain", "using"]);

@@ -22,6 +22,7 @@ use redoubt_crds::{
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use crate::agent::ring;
 use crate::index::{self, Change, WatchedAgent};
 use crate::pending::Pending;
 use crate::stream::hub::{self, Hub};
@@ -59,7 +60,7 @@ pub struct World {
     pub service_accounts: Store<ServiceAccount>,
     /// ConfigMaps of Agents.
     pub config_maps: Store<ConfigMap>,
-    /// NetworkPolicies of Agents.
+    /// All NetworkPolicies: whole if they are of Agents, else no more than is needed.
     pub network_policies: Store<NetworkPolicy>,
     /// Services of Agents.
     pub services: Store<Service>,
@@ -223,7 +224,12 @@ pub fn watch(client: &Client) -> Arc<World> {
     follow(w, client, children(), pods_in, child);
     follow(w, client, children(), service_accounts_in, child);
     follow(w, client, children(), config_maps_in, config_map);
-    follow(w, client, children(), network_policies_in, child);
+    follow_trimmed(w, client, all(), network_policies_in, ring::trim, |world, touched| match touched {
+        Touched::One(policy) if !ring::is_own(policy) => {
+            world.touch(Change::NetworkPolicy(policy.namespace().unwrap_or_default()));
+        }
+        touched => child(world, touched),
+    });
     follow(w, client, children(), services_in, child);
     world
 }
@@ -340,15 +346,25 @@ fn follow<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
+    let trim = |object: &mut K| object.meta_mut().managed_fields = None;
+    follow_trimmed(world, client, config, writer, trim, touched);
+}
+
+/// The same, with what is left out of every object before it is kept.
+fn follow_trimmed<K>(
+    world: &Arc<World>,
+    client: &Client,
+    config: Config,
+    writer: Writer<K>,
+    trim: fn(&mut K),
+    touched: fn(&World, Touched<'_, K>),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
     let api: Api<K> = Api::all(client.clone());
     let world = world.clone();
     tokio::spawn(async move {
-        let mut events = pin!(
-            watcher(api, config)
-                .default_backoff()
-                .modify(|object: &mut K| object.meta_mut().managed_fields = None)
-                .reflect(writer)
-        );
+        let mut events = pin!(watcher(api, config).default_backoff().modify(trim).reflect(writer));
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(object) | Event::Delete(object)) => touched(&world, Touched::One(&object)),

@@ -11,6 +11,7 @@ pub mod dereference;
 pub(crate) mod fixtures;
 pub mod pod_report;
 pub mod replace;
+pub mod ring;
 pub mod status;
 pub mod validate;
 
@@ -23,7 +24,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
-use redoubt_crds::condition::Reason;
+use redoubt_crds::condition::{Reason, kind};
 use redoubt_crds::{Agent, names};
 use redoubt_policy::compile::Problem;
 use serde_json::json;
@@ -38,6 +39,8 @@ use crate::signing::Signer;
 use crate::stores::World;
 
 use apply::{Applier, ApplyError, PodOutcome};
+use children::{Children, Prepared};
+use dereference::Observed;
 use status::Outcome;
 
 /// How often an Agent is visited when nothing is heard of it.
@@ -127,29 +130,36 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
         Err(problems) => {
             // Fails closed: what is not accepted does not run.
             applier.stop(&observed).await?;
-            update_status(&context, agent, &Outcome::Rejected(&problems), now).await?;
+            update_status(&context, agent, &Outcome::Rejected(&problems), None, now).await?;
             return Ok(Action::requeue(RESYNC));
         }
     };
+    let drift = drift(&context.world, &children, &observed);
+    let drift = drift.as_deref();
     match applier.apply(children, &observed).await {
         Ok((applied, attempt)) => {
             context.remember(&reference, &applied.pod, attempt);
-            update_status(
-                &context,
-                agent,
-                &Outcome::Applied(&applied, validated.policy(), report.as_ref()),
-                now,
-            )
-            .await?;
+            let outcome = Outcome::Applied(&applied, validated.policy(), report.as_ref());
+            update_status(&context, agent, &outcome, drift, now).await?;
             Ok(Action::requeue(next_visit(&applied.pod, now)))
         }
         Err(error @ (ApplyError::Refused { .. } | ApplyError::Foreign { .. })) => {
             warn!(agent = %reference, %error, "not applied");
-            update_status(&context, agent, &Outcome::Failed(error.to_string()), now).await?;
+            update_status(&context, agent, &Outcome::Failed(error.to_string()), drift, now).await?;
             Ok(Action::requeue(REFUSED))
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// What makes the ring around the pod wider: the pod as it is wanted, and as it is there.
+fn drift(world: &World, children: &Children<Prepared>, observed: &Observed) -> Option<String> {
+    let pods = [children.pod.as_deref(), observed.pod.as_deref()];
+    let labels: Vec<_> = pods.into_iter().flatten().map(|pod| pod.labels()).collect();
+    let own = &children.network_policy;
+    let all = world.network_policies.state();
+    let near = all.iter().map(AsRef::as_ref).filter(|other| other.namespace() == own.namespace());
+    ring::widened(own, &labels, near)
 }
 
 /// Ends the pod of an Agent that nothing else can be done for.
@@ -247,9 +257,10 @@ async fn update_status(
     context: &Context,
     agent: &Agent,
     outcome: &Outcome<'_>,
+    drift: Option<&str>,
     now: Timestamp,
 ) -> Result<(), VisitError> {
-    let next = status::next(agent, outcome, now);
+    let next = status::next(agent, outcome, drift, now);
     let previous = agent.status.clone().unwrap_or_default();
     if next == previous {
         return Ok(());
@@ -270,6 +281,9 @@ async fn update_status(
         info!(namespace, agent = agent.name_any(), reason = condition.reason, "{note}");
         match (condition.type_.as_str(), condition.status.as_str()) {
             ("Reconciling" | "Stalled", _) | (_, "Unknown") => {}
+            (kind::POLICY_DRIFT, _) => {
+                context.events.warning(agent, &condition.reason, "UpdateStatus", &note).await;
+            }
             // On the way is no cause for a warning.
             _ if condition.status == "True" || is_progress(&condition.reason) => {
                 context.events.normal(agent, &condition.reason, "UpdateStatus", &note).await;

@@ -25,11 +25,13 @@ pub enum Outcome<'a> {
     Applied(&'a Children<Applied>, &'a PodPolicy, Option<&'a Report>),
 }
 
-/// The status after a visit.
+/// The status after a visit. `drift` is what makes the ring around the pod wider, if anything does.
 #[must_use]
-pub fn next(agent: &Agent, outcome: &Outcome<'_>, now: Timestamp) -> AgentStatus {
+pub fn next(agent: &Agent, outcome: &Outcome<'_>, drift: Option<&str>, now: Timestamp) -> AgentStatus {
     let previous = agent.status.clone().unwrap_or_default();
-    let verdicts = verdicts(outcome);
+    let mut verdicts = verdicts(outcome);
+    verdicts
+        .extend(drift.map(|drift| (kind::POLICY_DRIFT, Verdict::yes(Reason::ForeignNetworkPolicy, drift))));
     let conditions = merge(&previous.conditions, &verdicts, agent.metadata.generation, now);
     let observed_generation = agent.metadata.generation;
     match outcome {

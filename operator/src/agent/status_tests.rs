@@ -22,7 +22,7 @@ fn next_for(pod: impl FnOnce(Live<k8s_openapi::api::core::v1::Pod>) -> PodOutcom
     let validated = validate(read(agent.clone())).unwrap();
     let signer = Signer::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
     let children = applied(build(&validated, &signer, 1000).unwrap(), pod);
-    next(&agent, &Outcome::Applied(&children, validated.policy(), None), Timestamp::UNIX_EPOCH)
+    next(&agent, &Outcome::Applied(&children, validated.policy(), None), None, Timestamp::UNIX_EPOCH)
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn rejected_from_the_first_visit() {
         "Tool/t does not exist",
         "Make it.",
     );
-    let status = next(&agent("a"), &Outcome::Rejected(&[problem]), Timestamp::UNIX_EPOCH);
+    let status = next(&agent("a"), &Outcome::Rejected(&[problem]), None, Timestamp::UNIX_EPOCH);
     assert_eq!(
         told(&status),
         [
@@ -52,7 +52,7 @@ fn rejected_from_the_first_visit() {
 
 #[test]
 fn not_applied() {
-    let status = next(&agent("a"), &Outcome::Failed("Pod/p: forbidden".into()), Timestamp::UNIX_EPOCH);
+    let status = next(&agent("a"), &Outcome::Failed("Pod/p: forbidden".into()), None, Timestamp::UNIX_EPOCH);
     assert_eq!(
         told(&status),
         [
@@ -107,9 +107,9 @@ fn the_epoch_is_never_forgotten() {
     let mut agent = agent("a");
     let policy = PolicyStatus { epoch: 5000, ..Default::default() };
     agent.status = Some(AgentStatus { policy: Some(policy), ..Default::default() });
-    let rejected = next(&agent, &Outcome::Rejected(&[]), Timestamp::UNIX_EPOCH);
+    let rejected = next(&agent, &Outcome::Rejected(&[]), None, Timestamp::UNIX_EPOCH);
     assert_eq!(rejected.policy.unwrap().epoch, 5000);
-    let failed = next(&agent, &Outcome::Failed(String::new()), Timestamp::UNIX_EPOCH);
+    let failed = next(&agent, &Outcome::Failed(String::new()), None, Timestamp::UNIX_EPOCH);
     assert_eq!(failed.policy.unwrap().epoch, 5000);
 }
 
@@ -118,9 +118,21 @@ fn a_second_visit_writes_nothing() {
     let mut agent = agent("a");
     let problem = Problem::new("Invalid", "Agent/a", "", "m", "h");
     let outcome = Outcome::Rejected(std::slice::from_ref(&problem));
-    agent.status = Some(next(&agent, &outcome, Timestamp::UNIX_EPOCH));
+    agent.status = Some(next(&agent, &outcome, None, Timestamp::UNIX_EPOCH));
     let later = Timestamp::from_second(1_000_000).unwrap();
-    assert_eq!(next(&agent, &outcome, later), agent.status.clone().unwrap());
+    assert_eq!(next(&agent, &outcome, None, later), agent.status.clone().unwrap());
+}
+
+#[test]
+fn drift_is_told_while_it_holds_and_readiness_is_another_matter() {
+    let mut agent = agent("a");
+    let outcome = Outcome::Failed("Pod/p: forbidden".into());
+    let without = next(&agent, &outcome, None, Timestamp::UNIX_EPOCH);
+    let drifted = next(&agent, &outcome, Some("NetworkPolicy/wide"), Timestamp::UNIX_EPOCH);
+    assert_eq!(told(&drifted)[..6], told(&without));
+    assert_eq!(told(&drifted)[6..], ["PolicyDrift=True/ForeignNetworkPolicy"]);
+    agent.status = Some(drifted);
+    assert_eq!(next(&agent, &outcome, None, Timestamp::UNIX_EPOCH), without);
 }
 
 #[test]
@@ -140,7 +152,7 @@ fn what_the_sidecar_said_is_in_the_status() {
         let policy = PolicyStatus { acknowledged_epoch: before, ..PolicyStatus::default() };
         agent.status = Some(AgentStatus { policy: Some(policy), ..AgentStatus::default() });
         let outcome = Outcome::Applied(&children, validated.policy(), said);
-        let next = next(&agent, &outcome, Timestamp::UNIX_EPOCH);
+        let next = next(&agent, &outcome, None, Timestamp::UNIX_EPOCH);
         let enforced = told(&next).into_iter().find(|it| it.starts_with("PolicyEnforced")).unwrap();
         (next.policy.unwrap().acknowledged_epoch, enforced)
     };

@@ -99,7 +99,7 @@ fn metadata(agent: &Agent) -> ObjectMeta {
 fn labels(agent: &Agent) -> BTreeMap<String, String> {
     BTreeMap::from([
         (names::AGENT_LABEL.to_owned(), agent.name_any()),
-        ("app.kubernetes.io/managed-by".to_owned(), names::FIELD_MANAGER.to_owned()),
+        (names::MANAGED_BY_LABEL.to_owned(), names::FIELD_MANAGER.to_owned()),
     ])
 }
 
