@@ -69,7 +69,7 @@ bench_cluster_up() {
   start_apiserver
   wait_for "the API server being ready" 90 kube-apiserver bench_kubectl get --raw /readyz
   bench_control_plane
-  start_in_node kwok kwok --kubeconfig "$CONF/admin.kubeconfig" --config "$(realpath e2e/bench/kwok.yaml)" --manage-all-nodes=true
+  start_in_node kwok kwok --kubeconfig "$CONF/admin.kubeconfig" --config "$(realpath e2e/bench/kwok.yaml)" --manage-all-nodes=true --node-lease-duration-seconds=40
   for ((i = 0; i < 10; i++)); do
     cat <<YAML
 apiVersion: v1
