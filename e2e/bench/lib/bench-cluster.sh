@@ -33,22 +33,29 @@ YAML
     --service-account-private-key-file="$PKI/sa.key" --kube-api-qps=500 --kube-api-burst=1000
 }
 
-# Writes a kubeconfig for service account $1 of redoubt-system.
-account_kubeconfig() { # account, file
+# Makes service account $2 of namespace $1, an administrator, with a kubeconfig.
+bench_account() {
+  wait_for "namespace $1" 30 '' bench_kubectl get namespace "$1"
+  bench_kubectl -n "$1" create serviceaccount "$2" >/dev/null
+  bench_kubectl create clusterrolebinding "$2" --clusterrole=cluster-admin --serviceaccount="$1:$2" >/dev/null
+  account_kubeconfig "$1" "$2" "$CONF/$2.kubeconfig"
+}
+
+account_kubeconfig() { # namespace, account, file
   local token
-  token=$(bench_kubectl create token "$1" -n redoubt-system --duration=24h)
-  (umask 077 && put "$2") <<YAML
+  token=$(bench_kubectl create token "$2" -n "$1" --duration=24h)
+  (umask 077 && put "$3") <<YAML
 apiVersion: v1
 kind: Config
 clusters:
 - name: bench
   cluster: {server: "https://$NODE_IP:6443", certificate-authority-data: $(base64 -w0 "$PKI/ca.crt")}
 users:
-- name: $1
+- name: $2
   user: {token: $token}
 contexts:
 - name: bench
-  context: {cluster: bench, user: $1}
+  context: {cluster: bench, user: $2}
 current-context: bench
 YAML
 }
@@ -69,7 +76,9 @@ bench_cluster_up() {
   start_apiserver
   wait_for "the API server being ready" 90 kube-apiserver bench_kubectl get --raw /readyz
   bench_control_plane
-  start_in_node kwok kwok --kubeconfig "$CONF/admin.kubeconfig" --config "$(realpath e2e/bench/kwok.yaml)" --manage-all-nodes=true --node-lease-duration-seconds=40
+  # Redoubt's guards let nobody but the cluster's own components write the status of an agent's pod, and kwok stands in for one.
+  bench_account kube-system kwok
+  start_in_node kwok kwok --kubeconfig "$CONF/kwok.kubeconfig" --config "$(realpath e2e/bench/kwok.yaml)" --manage-all-nodes=true --node-lease-duration-seconds=40
   for ((i = 0; i < 10; i++)); do
     cat <<YAML
 apiVersion: v1
@@ -98,9 +107,6 @@ YAML
     --set-string "isolationClass.images.agent=$fake" | bench_kubectl apply --server-side -f - >/dev/null
   # The operator that is measured is a process outside; simulated ones would only look like it.
   bench_kubectl -n redoubt-system scale deployment redoubt-operator --replicas=0 >/dev/null
-  bench_kubectl -n redoubt-system create serviceaccount bench-floor >/dev/null
-  bench_kubectl create clusterrolebinding bench-floor --clusterrole=cluster-admin \
-    --serviceaccount=redoubt-system:bench-floor >/dev/null
-  account_kubeconfig redoubt-operator "$CONF/operator.kubeconfig"
-  account_kubeconfig bench-floor "$CONF/floor.kubeconfig"
+  account_kubeconfig redoubt-system redoubt-operator "$CONF/operator.kubeconfig"
+  bench_account redoubt-system bench-floor
 }
