@@ -1,6 +1,8 @@
 //! The sidecar's own connection to the operator: the policy stream. Nothing of the pod can use it, and what comes through
 //! it counts only if it is signed.
 
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -30,6 +33,10 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Longest time between two questions whether the operator is there.
 const ASK_MAX: Duration = Duration::from_secs(20);
+/// How often the operator's name is looked up.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Most replicas that are followed.
+const REPLICAS_MAX: usize = 8;
 /// Longest token that is read, in bytes.
 const TOKEN_MAX: u64 = 16 * 1024;
 
@@ -64,9 +71,50 @@ enum StreamError {
     Silent,
 }
 
-/// Follows the stream for as long as somebody listens, and connects again whenever it ends.
+/// Follows every replica of the operator for as long as somebody listens: whichever leads hears what the sidecar says, and
+/// one that goes leaves the others. The name is looked up again and again, as replicas come and go.
 pub(crate) async fn follow(
     operator: OperatorSource,
+    source: Arc<PolicySource>,
+    feed: Arc<watch::Sender<Arc<VerifiedPolicy>>>,
+    fresh: Arc<Freshness>,
+) {
+    let operator = Arc::new(operator);
+    let mut replicas: HashMap<SocketAddr, Follower> = HashMap::new();
+    let mut pause = PAUSE;
+    while !feed.is_closed() {
+        let found = timeout(CONNECT, tokio::net::lookup_host(&operator.authority)).await;
+        match found.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+            Ok(found) => {
+                let found: HashSet<SocketAddr> = found.take(REPLICAS_MAX).collect();
+                replicas.retain(|address, _| found.contains(address));
+                for address in found {
+                    replicas.entry(address).or_insert_with(|| {
+                        let (operator, source) = (Arc::clone(&operator), Arc::clone(&source));
+                        let (feed, fresh) = (Arc::clone(&feed), Arc::clone(&fresh));
+                        Follower(tokio::spawn(follow_one(operator, address, source, feed, fresh)))
+                    });
+                }
+            }
+            Err(error) => tracing::warn!("{} cannot be looked up: {error}", operator.authority),
+        }
+        pause = if replicas.is_empty() { (pause * 2).min(PAUSE_MAX).min(asks(&feed)) } else { LOOK_AGAIN };
+        tokio::time::sleep(jittered(pause)).await;
+    }
+}
+
+/// Follows one replica; it ends when it is dropped.
+struct Follower(JoinHandle<()>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn follow_one(
+    operator: Arc<OperatorSource>,
+    address: SocketAddr,
     source: Arc<PolicySource>,
     feed: Arc<watch::Sender<Arc<VerifiedPolicy>>>,
     fresh: Arc<Freshness>,
@@ -75,12 +123,12 @@ pub(crate) async fn follow(
     let mut last = String::new();
     while !feed.is_closed() {
         let mut heard = false;
-        match stream(&operator, &source, &feed, &fresh, &mut heard).await {
+        match stream(&operator, address, &source, &feed, &fresh, &mut heard).await {
             Ok(()) => last.clear(),
             Err(error) => {
                 let told = error.to_string();
                 if told != last {
-                    tracing::warn!("no policy stream from {}: {told}", operator.authority);
+                    tracing::warn!("no policy stream from {} ({address}): {told}", operator.authority);
                 }
                 last = told;
             }
@@ -106,6 +154,7 @@ fn asks(feed: &watch::Sender<Arc<VerifiedPolicy>>) -> Duration {
 
 async fn stream(
     operator: &OperatorSource,
+    address: SocketAddr,
     source: &PolicySource,
     feed: &watch::Sender<Arc<VerifiedPolicy>>,
     fresh: &Freshness,
@@ -124,7 +173,7 @@ async fn stream(
     // There is room for it.
     let _first = say.try_send(from_sidecar::Kind::Hello(hello).into());
     let connecting = async {
-        let sender = connect(operator).await?;
+        let sender = connect(operator, address).await?;
         redoubt_stream::call(sender, &operator.authority, &token, outgoing)
             .await
             .map_err(|status| StreamError::Call(Box::new(status)))
@@ -188,8 +237,9 @@ async fn read_token(operator: &OperatorSource) -> Result<String, StreamError> {
 
 async fn connect(
     operator: &OperatorSource,
+    address: SocketAddr,
 ) -> Result<hyper::client::conn::http2::SendRequest<redoubt_stream::Body>, StreamError> {
-    let stream = TcpStream::connect(&operator.authority).await.map_err(StreamError::Connect)?;
+    let stream = TcpStream::connect(address).await.map_err(StreamError::Connect)?;
     stream.set_nodelay(true).map_err(StreamError::Connect)?;
     let mut roots = RootCertStore::empty();
     roots.add(operator.ca.clone()).map_err(StreamError::Authority)?;
