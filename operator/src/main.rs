@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 async fn checked(namespace: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let client = client::connect().await?;
     let mut failed = 0;
-    for tried in check::check(&client, namespace).await {
+    for tried in check::check(&client.unfenced, namespace).await {
         match tried.failure {
             None => info!("{}: ok", tried.what),
             Some(problem) => {

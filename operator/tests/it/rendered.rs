@@ -126,6 +126,8 @@ fn faults(pod: &Value) -> Vec<String> {
 fn good_values_are_rendered_and_every_pod_is_restricted_and_by_digest() {
     let good = [
         json!({}),
+        json!({"replicas": 1}),
+        json!({"replicas": 3, "podDisruptionBudget": {"enabled": false}}),
         json!({"roles": {"aggregate": false}}),
         json!({"isolationClass": {"create": false, "images": null}}),
         json!({"isolationClass": {"name": "kata-clh", "default": false, "runtimeClassName": "kata-clh"}}),
@@ -189,7 +191,9 @@ fn values_that_are_mistyped_or_unsafe_are_refused_by_name() {
         (json!({"image": "registry.example/operator:v1"}), "image"),
         (json!({"image": format!("registry.example/operator@sha256:{}", "A".repeat(64))}), "image"),
         (json!({"imagee": "x"}), "imagee"),
-        (json!({"replicas": 2}), "replicas"),
+        (json!({"replicas": 0}), "replicas"),
+        (json!({"replicas": "2"}), "replicas"),
+        (json!({"replicas": 1, "podDisruptionBudget": {"enabled": true}}), "podDisruptionBudget"),
         (json!({"isolationClass": {"images": {"agent": "registry.example/agent:latest"}}}), "images/agent"),
         (json!({"isolationClass": {"images": {"brain": image("agent")}}}), "brain"),
         (json!({"isolationClass": {"runtimeClassName": ""}}), "runtimeClassName"),
