@@ -7,6 +7,8 @@
     reason = "what goes wrong fails the test"
 )]
 
+mod live;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
