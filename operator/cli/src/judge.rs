@@ -71,7 +71,6 @@ pub fn judge<'a>(objects: &Objects, own: impl IntoIterator<Item = &'a Key>) -> J
 
 /// The operator's verdict on one Agent. Who calls it is verified by keys that only a cluster has, and none are here: what
 /// comes out is for reading and is never given to a pod.
-#[must_use]
 pub fn agent_verdict(world: &World, agent: &Agent) -> Verdict {
     let keys = InboundKeys { issuer: String::new(), jwks: Value::Null };
     let (read, _) = dereference(world, agent, Arc::new(keys));

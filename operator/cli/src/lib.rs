@@ -12,6 +12,7 @@ pub mod chat;
 pub mod check;
 pub mod cluster;
 pub mod diff;
+pub mod doctor;
 pub mod error;
 pub mod explain;
 pub mod files;
@@ -52,6 +53,8 @@ pub enum Command {
     Check(check::Args),
     /// Compare what the Agents of two directories may do
     Diff(diff::Args),
+    /// Look whether a cluster has what Redoubt rests on
+    Doctor(doctor::Args),
     /// Tell what an Agent may do, or what decides about one request
     Explain(explain::Args),
     /// Write what the platform has on a cluster to a file, for the others
@@ -76,6 +79,7 @@ pub fn main(cli: Cli) -> ExitCode {
             Command::Chat(args) => chat::run(&cli.cluster, args).await.map(|()| output::FINE),
             Command::Check(args) => check::run(&cli.cluster, &args),
             Command::Diff(args) => diff::run(&cli.cluster, &args).await,
+            Command::Doctor(args) => doctor::run(&cli.cluster, &args).await,
             Command::Explain(args) => explain::run(&cli.cluster, &args).await,
             Command::Why(args) => why::run(&cli.cluster, &args).await,
             Command::Snapshot(args) => snapshot::run(&cli.cluster, &args).await.map(|()| output::FINE),

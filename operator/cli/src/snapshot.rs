@@ -62,6 +62,18 @@ pub async fn with_namespaces<'a>(
     Ok(all)
 }
 
+/// The objects of every kind in every namespace.
+///
+/// # Errors
+/// When a kind cannot be listed.
+pub async fn everything(cluster: &Cluster) -> Result<Objects, Error> {
+    let mut all = Objects::default();
+    for (kind, group, _) in KINDS {
+        list(cluster, (kind, group), None, &mut all).await?;
+    }
+    Ok(all)
+}
+
 async fn list(
     cluster: &Cluster,
     (kind, group): (&str, &str),
@@ -81,8 +93,10 @@ async fn list(
     for object in api.list(&ListParams::default()).await.map_err(|error| failed(&error))? {
         let mut value = serde_json::to_value(&object).map_err(|error| Error::Defect(error.to_string()))?;
         // Items of a list need not say what they are.
-        value["apiVersion"] = json!(version);
-        value["kind"] = json!(kind);
+        if let Some(members) = value.as_object_mut() {
+            members.insert("apiVersion".to_owned(), json!(version));
+            members.insert("kind".to_owned(), json!(kind));
+        }
         let key = Key {
             kind: kind.to_owned(),
             namespace: object.metadata.namespace.clone().unwrap_or_default(),

@@ -74,8 +74,10 @@ fn answer(path: &str, objects: &[Value]) -> (u16, Value) {
         kind if kind.ends_with('s') => format!("{kind}es"),
         kind => format!("{kind}s"),
     };
-    let of =
-        |object: &&Value| plural(object) == rest[0] && object["metadata"]["namespace"].as_str() == namespace;
+    let of = |object: &&Value| {
+        let place = object["metadata"]["namespace"].as_str();
+        plural(object) == rest[0] && (namespace.is_none() || place == namespace)
+    };
     let mut found: Vec<Value> = objects.iter().filter(of).cloned().collect();
     if let Some(name) = rest.get(1) {
         return match found.into_iter().find(|object| object["metadata"]["name"] == **name) {
@@ -186,4 +188,91 @@ fn why_tells_what_does_not_hold() {
     let agent = all.iter_mut().find(|object| object["kind"] == "Agent").unwrap();
     agent["status"]["conditions"] = json!([condition("Ready", "True", "Ready", "")]);
     assert_eq!(Server::start("why-ready", all).json(&["why", "helper"]).0, 0);
+}
+
+/// A cluster where all is well.
+fn healthy() -> Vec<Value> {
+    let mut all = objects();
+    for object in &mut all {
+        let kind = object["kind"].as_str().unwrap().to_owned();
+        let wanted = if kind == "Agent" { "Ready" } else { "Accepted" };
+        if !["Namespace", "RuntimeClass"].contains(&kind.as_str()) {
+            object["status"] = json!({"conditions": [{"type": wanted, "status": "True", "reason": "Valid"}]});
+        }
+        if kind == "Namespace" {
+            object["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = json!("restricted");
+        }
+    }
+    for definition in redoubt_crds::yaml::definitions() {
+        let mut live = serde_json::to_value(&definition).unwrap();
+        live["apiVersion"] = json!("apiextensions.k8s.io/v1");
+        live["kind"] = json!("CustomResourceDefinition");
+        live["spec"]["conversion"] = json!({"strategy": "None"});
+        live["status"] = json!({"conditions": [{"type": "Established", "status": "True"}],
+            "acceptedNames": {"kind": "", "plural": ""}, "storedVersions": []});
+        all.push(live);
+    }
+    let library = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/library");
+    for entry in std::fs::read_dir(library).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        for mut guard in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+            // A default that the API server adds.
+            guard["spec"]["matchConstraints"]["matchPolicy"] = json!("Equivalent");
+            all.push(guard);
+        }
+    }
+    all.push(json!({"apiVersion": "apps/v1", "kind": "Deployment", "status": {"readyReplicas": 2},
+        "metadata": {"name": "redoubt-operator", "namespace": "redoubt-system"}}));
+    all
+}
+
+#[test]
+fn doctor_finds_what_is_missing_or_changed() {
+    let (status, report) = Server::start("doctor", healthy()).json(&["doctor"]);
+    let checks = report["checks"].as_array().unwrap();
+    assert_eq!((status, &report["healthy"]), (0, &true.into()), "{report:#}");
+    assert!(checks.iter().all(|check| check["mark"] == "OK"), "{report:#}");
+
+    let has = |what: &str| checks.iter().any(|check| check["what"] == what);
+    assert!(has("Agent/helper in namespace team is Ready"), "{report:#}");
+    assert!(has("Namespace/team enforces Pod Security restricted"), "{report:#}");
+
+    type Break = fn(&mut Vec<Value>);
+    let named = "ValidatingAdmissionPolicyBinding/redoubt-agent-accounts";
+    let cases: [(&str, i32, &str, Break); 6] = [
+        ("FAIL", 1, named, |all| {
+            all.retain(|o| o["kind"] != "ValidatingAdmissionPolicyBinding");
+        }),
+        ("FAIL", 1, named, |all| {
+            for object in all.iter_mut().filter(|o| o["kind"] == "ValidatingAdmissionPolicyBinding") {
+                object["spec"]["validationActions"] = json!(["Audit"]);
+            }
+        }),
+        ("FAIL", 1, "definition tools.redoubt.dev", |all| {
+            all.retain(|o| o["metadata"]["name"] != "tools.redoubt.dev");
+        }),
+        ("FAIL", 1, "operator: no replica", |all| all.retain(|o| o["kind"] != "Deployment")),
+        ("FAIL", 1, "VaultConnection/main is not Accepted", |all| {
+            let vault = all.iter_mut().find(|o| o["kind"] == "VaultConnection").unwrap();
+            vault["status"]["conditions"][0]["status"] = json!("False");
+        }),
+        // Worth a word, and no danger by itself.
+        ("WARN", 0, "Namespace/team enforces Pod Security privileged", |all| {
+            let namespace = all.iter_mut().find(|o| o["kind"] == "Namespace").unwrap();
+            namespace["metadata"]["labels"] = json!({});
+        }),
+    ];
+    for (i, (mark, expected, what, breaks)) in cases.into_iter().enumerate() {
+        let mut all = healthy();
+        breaks(&mut all);
+        let (status, report) = Server::start(&format!("doctor-{i}"), all).json(&["doctor"]);
+        let found = report["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|check| check["mark"] == mark && check["what"].as_str().unwrap().starts_with(what));
+        let found = found.unwrap_or_else(|| panic!("{what}: {report:#}"));
+        assert!(!found["help"].as_str().unwrap().is_empty(), "{report:#}");
+        assert_eq!(status, expected, "{what}: {report:#}");
+    }
 }
