@@ -21,6 +21,18 @@ pub struct Args {
     pub namespace: Option<String>,
 }
 
+impl Args {
+    /// The namespace of objects in files that name none: that of the flag, else `default`. No kubeconfig is read.
+    ///
+    /// # Errors
+    /// When it is not a name.
+    pub fn offline_namespace(&self) -> Result<String, Error> {
+        let namespace = self.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        check_name(&namespace)?;
+        Ok(namespace)
+    }
+}
+
 /// A cluster and a namespace in it.
 #[derive(Clone)]
 pub struct Cluster {

@@ -44,6 +44,35 @@ pub enum Error {
     /// The answer is not what an agent answers.
     #[error("the answer is not that of an agent: {0}")]
     Protocol(String),
+    /// A file or directory cannot be read.
+    #[error("cannot read {}", path.display())]
+    File {
+        /// Where it is.
+        path: std::path::PathBuf,
+        /// Why not.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The files have no object of our kinds.
+    #[error("there is no object of Redoubt's in the files")]
+    Nothing,
+    /// The snapshot is not what `snapshot` writes.
+    #[error("the snapshot cannot be used: {0}")]
+    Snapshot(String),
+    /// There is no such Agent.
+    #[error("Agent/{name} does not exist in namespace {namespace}")]
+    NoAgent {
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
+    /// The request cannot be one.
+    #[error("{0}")]
+    Request(String),
+    /// Something that cannot happen did.
+    #[error("a defect of this program: {0}")]
+    Defect(String),
     /// The person interrupted.
     #[error("interrupted")]
     Interrupted,
@@ -70,7 +99,7 @@ impl Error {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Name(_) => 2,
+            Self::Name(_) | Self::Request(_) => 2,
             Self::Interrupted => 130,
             _ => 1,
         }
@@ -81,6 +110,13 @@ impl Error {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Kubeconfig(_) => Some("Set KUBECONFIG, or give --kubeconfig and --context.".to_owned()),
+            Self::Nothing => Some(
+                "Is the path right? Kinds of redoubt.dev and platform.redoubt.dev are looked for.".to_owned(),
+            ),
+            Self::Snapshot(_) => Some("Write it anew: kubectl redoubt snapshot > FILE.".to_owned()),
+            Self::NoAgent { .. } => {
+                Some("Give its namespace with -n; kubectl get agents -A lists all.".to_owned())
+            }
             Self::NoCaller { namespace, agent } => Some(format!(
                 "Add one: kubectl -n {namespace} patch agent {agent} --type=merge -p \
                  '{{\"spec\":{{\"callers\":[{{\"serviceAccount\":{{\"name\":\"NAME\"}}}}]}}}}' (this replaces the list). \
