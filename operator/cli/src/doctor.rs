@@ -22,6 +22,11 @@ const GUARDS: &[&str] = &[
     include_str!("../../../policies/library/agent-pod-access.yaml"),
     include_str!("../../../policies/library/agent-pod-deletion.yaml"),
     include_str!("../../../policies/library/agent-pod-status.yaml"),
+    include_str!("../../../policies/library/agent-pods.yaml"),
+    include_str!("../../../policies/library/ceilings.yaml"),
+    include_str!("../../../policies/library/reserved-names.yaml"),
+    include_str!("../../../policies/library/status.yaml"),
+    include_str!("../../../policies/library/use.yaml"),
 ];
 
 /// What cannot be seen through the API server.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{self, Store};
@@ -100,6 +101,7 @@ impl Objects {
             config_maps: store([]),
             network_policies: store([]),
             services: store([]),
+            hub: Arc::default(),
             queues: Queues::default(),
         }
     }
