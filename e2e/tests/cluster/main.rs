@@ -15,6 +15,7 @@ mod neighbour;
 mod revoked;
 mod rights;
 mod slice;
+mod stream;
 
 use redoubt_e2e::cluster::Cluster;
 
