@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -13,11 +13,11 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{Config, Event};
-use kube::runtime::{WatchStreamExt as _, reflector, watcher};
+use kube::runtime::{WatchStreamExt as _, metadata_watcher, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use redoubt_crds::{
-    ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass, SecretBinding, Status, Tool,
-    VaultConnection, names,
+    AgentPolicyRevision, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
+    SecretBinding, Status, Tool, VaultConnection, names,
 };
 use serde::de::DeserializeOwned;
 use tracing::warn;
@@ -63,6 +63,8 @@ pub struct World {
     pub network_policies: Store<NetworkPolicy>,
     /// Services of Agents.
     pub services: Store<Service>,
+    /// AgentPolicyRevisions, by their metadata: each holds a whole Agent, and there are ten of each.
+    pub revisions: Store<PartialObjectMeta<AgentPolicyRevision>>,
     /// Which objects are waiting for a visit.
     pub queues: Queues,
 }
@@ -115,6 +117,7 @@ pub fn watch(client: &Client) -> Arc<World> {
     let (config_maps, config_maps_in) = reflector::store();
     let (network_policies, network_policies_in) = reflector::store();
     let (services, services_in) = reflector::store();
+    let (revisions, revisions_in) = reflector::store();
     let world = Arc::new(World {
         agents,
         tools,
@@ -132,6 +135,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         config_maps,
         network_policies,
         services,
+        revisions,
         queues: Queues::default(),
     });
 
@@ -227,6 +231,8 @@ pub fn watch(client: &Client) -> Arc<World> {
         touched => child(world, touched),
     });
     follow(w, client, children(), services_in, child);
+    let meta = metadata_watcher(Api::<AgentPolicyRevision>::all(client.clone()), children());
+    keep(w, meta, revisions_in, without_managed_fields, child);
     world
 }
 
@@ -273,6 +279,7 @@ impl World {
             self.config_maps.wait_until_ready().boxed(),
             self.network_policies.wait_until_ready().boxed(),
             self.services.wait_until_ready().boxed(),
+            self.revisions.wait_until_ready().boxed(),
         ];
         join_all(waits).await.into_iter().collect()
     }
@@ -319,6 +326,10 @@ fn child<K: Resource>(world: &World, touched: Touched<'_, K>) {
     }
 }
 
+fn without_managed_fields<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
 /// Keeps `writer`'s store by a watch and says what it touched.
 fn follow<K>(
     world: &Arc<World>,
@@ -329,8 +340,7 @@ fn follow<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let trim = |object: &mut K| object.meta_mut().managed_fields = None;
-    follow_trimmed(world, client, config, writer, trim, touched);
+    follow_trimmed(world, client, config, writer, without_managed_fields, touched);
 }
 
 /// The same, with what is left out of every object before it is kept.
@@ -344,10 +354,22 @@ fn follow_trimmed<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let api: Api<K> = Api::all(client.clone());
+    keep(world, watcher(Api::<K>::all(client.clone()), config), writer, trim, touched);
+}
+
+/// The same for the events of any watch.
+fn keep<K>(
+    world: &Arc<World>,
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    writer: Writer<K>,
+    trim: fn(&mut K),
+    touched: fn(&World, Touched<'_, K>),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
+{
     let world = world.clone();
     tokio::spawn(async move {
-        let mut events = pin!(watcher(api, config).default_backoff().modify(trim).reflect(writer));
+        let mut events = pin!(events.default_backoff().modify(trim).reflect(writer));
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(object) | Event::Delete(object)) => touched(&world, Touched::One(&object)),

@@ -11,6 +11,7 @@ mod ha;
 mod hostile;
 mod lifecycle;
 mod neighbour;
+mod revisions;
 mod revoked;
 mod slice;
 
