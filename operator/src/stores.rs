@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use futures::{FutureExt as _, Stream, StreamExt as _};
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -13,7 +13,7 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher::{Config, Event};
-use kube::runtime::{WatchStreamExt as _, metadata_watcher, reflector, watcher};
+use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use redoubt_crds::{
     AgentPolicyRevision, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
@@ -231,8 +231,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         touched => child(world, touched),
     });
     follow(w, client, children(), services_in, child);
-    let meta = metadata_watcher(Api::<AgentPolicyRevision>::all(client.clone()), children());
-    keep(w, meta, revisions_in, without_managed_fields, child);
+    follow(w, client, children(), revisions_in, child);
     world
 }
 
@@ -326,10 +325,6 @@ fn child<K: Resource>(world: &World, touched: Touched<'_, K>) {
     }
 }
 
-fn without_managed_fields<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
-}
-
 /// Keeps `writer`'s store by a watch and says what it touched.
 fn follow<K>(
     world: &Arc<World>,
@@ -340,7 +335,8 @@ fn follow<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    follow_trimmed(world, client, config, writer, without_managed_fields, touched);
+    let trim = |object: &mut K| object.meta_mut().managed_fields = None;
+    follow_trimmed(world, client, config, writer, trim, touched);
 }
 
 /// The same, with what is left out of every object before it is kept.
@@ -354,22 +350,10 @@ fn follow_trimmed<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    keep(world, watcher(Api::<K>::all(client.clone()), config), writer, trim, touched);
-}
-
-/// The same for the events of any watch.
-fn keep<K>(
-    world: &Arc<World>,
-    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-    writer: Writer<K>,
-    trim: fn(&mut K),
-    touched: fn(&World, Touched<'_, K>),
-) where
-    K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
-{
+    let api: Api<K> = Api::all(client.clone());
     let world = world.clone();
     tokio::spawn(async move {
-        let mut events = pin!(events.default_backoff().modify(trim).reflect(writer));
+        let mut events = pin!(watcher(api, config).default_backoff().modify(trim).reflect(writer));
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Apply(object) | Event::Delete(object)) => touched(&world, Touched::One(&object)),
