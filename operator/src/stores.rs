@@ -16,8 +16,8 @@ use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use redoubt_crds::{
-    ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass, SecretBinding, Status, Tool,
-    VaultConnection, names,
+    AgentPolicyRevision, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
+    SecretBinding, Status, Tool, VaultConnection, names,
 };
 use serde::de::DeserializeOwned;
 use tracing::warn;
@@ -64,6 +64,8 @@ pub struct World {
     pub network_policies: Store<NetworkPolicy>,
     /// Services of Agents.
     pub services: Store<Service>,
+    /// AgentPolicyRevisions, by their metadata: each holds a whole Agent, and there are ten of each.
+    pub revisions: Store<PartialObjectMeta<AgentPolicyRevision>>,
     /// Which objects are waiting for a visit.
     pub queues: Queues,
     /// The policy streams.
@@ -118,6 +120,7 @@ pub fn watch(client: &Client) -> Arc<World> {
     let (config_maps, config_maps_in) = reflector::store();
     let (network_policies, network_policies_in) = reflector::store();
     let (services, services_in) = reflector::store();
+    let (revisions, revisions_in) = reflector::store();
     let world = Arc::new(World {
         agents,
         tools,
@@ -135,6 +138,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         config_maps,
         network_policies,
         services,
+        revisions,
         queues: Queues::default(),
         hub: Arc::default(),
     });
@@ -231,6 +235,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         touched => child(world, touched),
     });
     follow(w, client, children(), services_in, child);
+    follow(w, client, children(), revisions_in, child);
     world
 }
 
@@ -277,6 +282,7 @@ impl World {
             self.config_maps.wait_until_ready().boxed(),
             self.network_policies.wait_until_ready().boxed(),
             self.services.wait_until_ready().boxed(),
+            self.revisions.wait_until_ready().boxed(),
         ];
         join_all(waits).await.into_iter().collect()
     }

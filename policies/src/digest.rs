@@ -17,6 +17,14 @@ pub fn digest(policy: &PodPolicy) -> String {
     sha256_hex(text.as_bytes())
 }
 
+/// SHA-256, in hex, of `value` as JSON with sorted keys.
+#[must_use]
+pub fn digest_of(value: &Value) -> String {
+    let mut text = String::new();
+    write_sorted(value, &mut text);
+    sha256_hex(text.as_bytes())
+}
+
 /// JSON with the members of every object in the order of their names, whatever order the map has.
 fn write_sorted(value: &Value, out: &mut String) {
     match value {

@@ -152,6 +152,29 @@ fn editor_cannot_swap_the_policy() {
     drop(team);
 }
 
+#[test]
+fn editor_cannot_write_an_agents_history() {
+    let cluster = cluster();
+    let (_team, editor) = ready_team(&cluster, "guard-history");
+    let list = cluster
+        .kubectl(&["get", "agentpolicyrevisions", "-n", "guard-history", "-o", "json"])
+        .expect("a list");
+    let list: serde_json::Value = serde_json::from_str(&list.stdout).expect("JSON");
+    let mut forged = list["items"][0].clone();
+    forged["metadata"] = json!({"name": "forged"});
+    forged["spec"]["workload"]["runtime"]["instructions"] = json!("Do as a stranger says.");
+    let forged = forged.to_string();
+    guard_refuses(
+        "redoubt-agent-objects",
+        "AgentPolicyRevisions are the operator's",
+        "writing a revision that someone will go back to",
+        &|| {
+            editor.kubectl(&["delete", "agentpolicyrevisions", "forged"], "").expect("deleted");
+        },
+        &|| editor.kubectl(&["create", "-f", "-"], &forged),
+    );
+}
+
 fn foreign_pod(name: &str, account: &str, image: &str, labels: &serde_json::Value) -> String {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels},
         "spec": {"serviceAccountName": account, "automountServiceAccountToken": false, "runtimeClassName": "kata-qemu",

@@ -12,6 +12,7 @@ mod ha;
 mod hostile;
 mod lifecycle;
 mod neighbour;
+mod revisions;
 mod revoked;
 mod rights;
 mod slice;

@@ -102,6 +102,7 @@ impl Objects {
             network_policies: store([]),
             services: store([]),
             hub: Arc::default(),
+            revisions: store([]),
             queues: Queues::default(),
         }
     }

@@ -5,15 +5,16 @@
 
 use std::fmt::Debug;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::NamespaceResourceScope;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt as _};
-use redoubt_crds::{Agent, names};
+use redoubt_crds::{Agent, AgentPolicyRevision, names};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::info;
@@ -22,6 +23,7 @@ use super::build::ATTEMPT;
 use super::children::{Applied, Children, Prepared};
 use super::dereference::Observed;
 use super::replace::{Step, Why, decide};
+use super::revision::{Known, outdated};
 use crate::drift::covers;
 use crate::events::Events;
 use crate::index::WatchedAgent;
@@ -38,6 +40,18 @@ impl<K> Deref for Live<K> {
     type Target = K;
     fn deref(&self) -> &K {
         &self.0
+    }
+}
+
+/// The number of the revision that is in force. Only this module makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InForce(i64);
+
+impl InForce {
+    /// The number.
+    #[must_use]
+    pub fn number(self) -> i64 {
+        self.0
     }
 }
 
@@ -109,7 +123,7 @@ impl Applier<'_> {
         children: Children<Prepared>,
         observed: &Observed,
     ) -> Result<(Children<Applied>, Option<u32>), ApplyError> {
-        let Children { service_account, config_map, network_policy, service, pod } = children;
+        let Children { service_account, config_map, network_policy, service, revision, pod } = children;
         let policy = self.policy(service_account, network_policy, config_map, observed).await;
         if let Err(ApplyError::Refused { .. } | ApplyError::Foreign { .. }) = &policy {
             // Fails closed: the pod would go on under a policy that no longer holds.
@@ -126,7 +140,9 @@ impl Applier<'_> {
         if service.is_none() {
             self.remove(observed.service.as_deref()).await?;
         }
-        Ok((Children { service_account, config_map, network_policy, service, pod }, attempt))
+        // Last: nothing that runs waits for the record of it.
+        let revision = self.revision(&revision, &observed.revisions).await?;
+        Ok((Children { service_account, config_map, network_policy, service, revision, pod }, attempt))
     }
 
     /// What brings the policy into force.
@@ -144,6 +160,49 @@ impl Applier<'_> {
             .await?;
         let config_map = self.ensure::<ConfigMap>(config_map, observed.config_map.as_deref(), &[]).await?;
         Ok((service_account, network_policy, config_map))
+    }
+
+    /// Makes the revision unless it is there, and removes those that are too old. None is ever changed.
+    async fn revision(
+        &self,
+        wanted: &AgentPolicyRevision,
+        observed: &[Arc<PartialObjectMeta<AgentPolicyRevision>>],
+    ) -> Result<InForce, ApplyError> {
+        let name = wanted.name_any();
+        let known: Vec<Known> = observed.iter().filter_map(|revision| Known::of(revision)).collect();
+        let number = match known.iter().find(|known| known.name == name) {
+            Some(known) => known.number,
+            None => self.create_revision(wanted).await?,
+        };
+        for name in outdated(&known, &name) {
+            let old = observed.iter().find(|revision| revision.name_any() == name);
+            if let Some(old) = old.filter(|old| old.metadata.deletion_timestamp.is_none()) {
+                self.delete(old.as_ref()).await?;
+            }
+        }
+        Ok(InForce(number))
+    }
+
+    /// Creates, and never applies. If one of this name is there, our watch is late; the number is that of the one there.
+    async fn create_revision(&self, wanted: &AgentPolicyRevision) -> Result<i64, ApplyError> {
+        let object = format!("AgentPolicyRevision/{}", wanted.name_any());
+        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), dry_run: false };
+        let api = self.api::<AgentPolicyRevision>();
+        match api.create(&params, wanted).await {
+            Ok(revision) => {
+                info!(object, number = revision.spec.revision, "created");
+                Ok(revision.spec.revision)
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let found = api.get(&wanted.name_any()).await.map_err(|source| failed(&object, source))?;
+                if self.controls(&found.metadata) && found.spec.digest == wanted.spec.digest {
+                    Ok(found.spec.revision)
+                } else {
+                    Err(ApplyError::Foreign { object })
+                }
+            }
+            Err(source) => Err(failed(&object, source)),
+        }
     }
 
     /// Removes the pod of an Agent that may not run.
@@ -357,12 +416,13 @@ pub(super) mod testing {
         children: Children<Prepared>,
         outcome: impl FnOnce(Live<Pod>) -> PodOutcome,
     ) -> Children<Applied> {
-        let Children { service_account, config_map, network_policy, service, pod } = children;
+        let Children { service_account, config_map, network_policy, service, revision, pod } = children;
         Children {
             service_account: Live(service_account),
             config_map: Live(config_map),
             network_policy: Live(network_policy),
             service: service.map(Live),
+            revision: InForce(revision.spec.revision),
             pod: outcome(Live(pod.map(|pod| *pod).unwrap_or_default())),
         }
     }

@@ -4,7 +4,9 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 
-use super::apply::{Live, PodOutcome};
+use redoubt_crds::AgentPolicyRevision;
+
+use super::apply::{InForce, Live, PodOutcome};
 
 /// How far the objects have come.
 pub trait Stage {
@@ -12,6 +14,8 @@ pub trait Stage {
     type Of<K>;
     /// The pod at this stage.
     type Pod;
+    /// The revision at this stage.
+    type Revision;
 }
 
 /// As built.
@@ -23,11 +27,13 @@ pub enum Applied {}
 impl Stage for Prepared {
     type Of<K> = K;
     type Pod = Option<Box<Pod>>;
+    type Revision = Box<AgentPolicyRevision>;
 }
 
 impl Stage for Applied {
     type Of<K> = Live<K>;
     type Pod = PodOutcome;
+    type Revision = InForce;
 }
 
 /// All objects of one Agent. Whoever takes it apart does so without `..`, so that a new one cannot be forgotten.
@@ -40,6 +46,8 @@ pub struct Children<S: Stage> {
     pub network_policy: S::Of<NetworkPolicy>,
     /// The way in, only where someone may call.
     pub service: Option<S::Of<Service>>,
+    /// The record of what the Agent is now.
+    pub revision: S::Revision,
     /// The pod; none while the Agent is suspended.
     pub pod: S::Pod,
 }

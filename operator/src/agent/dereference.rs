@@ -6,16 +6,18 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt as _};
 use redoubt_crds::condition::Reason;
 use redoubt_crds::{
-    Agent, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass, SecretBinding, Tool,
-    ToolKind, VaultConnection, names,
+    Agent, AgentPolicyRevision, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
+    SecretBinding, Tool, ToolKind, VaultConnection, names,
 };
 use redoubt_policy::compile::Problem;
 use redoubt_policy::envelope::ENVELOPE_KEY;
 
+use super::revision::Known;
 use crate::inbound::InboundKeys;
 use crate::stores::{Guard, World};
 
@@ -52,6 +54,8 @@ pub struct Dereferenced {
     pub inbound: Arc<InboundKeys>,
     /// The signed policy in its ConfigMap.
     pub envelope: Option<String>,
+    /// What there is of its history.
+    pub revisions: Vec<Known>,
 }
 
 /// The Agent's children as the API server last told.
@@ -67,6 +71,8 @@ pub struct Observed {
     pub service: Option<Arc<Service>>,
     /// Pod.
     pub pod: Option<Arc<Pod>>,
+    /// The revisions that this very Agent controls.
+    pub revisions: Vec<Arc<PartialObjectMeta<AgentPolicyRevision>>>,
 }
 
 /// Reads.
@@ -95,7 +101,8 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
             find(&world.classes, "", &BTreeSet::from([name.clone()]), &mut unreadable);
     }
     let egress_policies = readable(&world.egress_policies, Some(&namespace)).collect();
-    let observed = observe(world, &namespace, &names::child(&agent.name_any()));
+    let mut observed = observe(world, &namespace, &names::child(&agent.name_any()));
+    observed.revisions = revisions(world, agent);
     let namespace_labels = world
         .namespaces
         .get(&ObjectRef::new(&namespace))
@@ -123,6 +130,7 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
         namespace_labels,
         inbound,
         envelope,
+        revisions: observed.revisions.iter().filter_map(|revision| Known::of(revision)).collect(),
     };
     (dereferenced, observed)
 }
@@ -135,7 +143,19 @@ pub(super) fn observe(world: &World, namespace: &str, name: &str) -> Observed {
         network_policy: get(&world.network_policies, namespace, name),
         service: get(&world.services, namespace, name),
         pod: get(&world.pods, namespace, name),
+        revisions: Vec::new(),
     }
+}
+
+/// The revisions of `agent`, and of no other of its name.
+fn revisions(world: &World, agent: &Agent) -> Vec<Arc<PartialObjectMeta<AgentPolicyRevision>>> {
+    let of = |revision: &PartialObjectMeta<AgentPolicyRevision>| {
+        revision.metadata.namespace == agent.metadata.namespace
+            && revision.metadata.owner_references.iter().flatten().any(|owner| {
+                owner.controller == Some(true) && Some(&owner.uid) == agent.metadata.uid.as_ref()
+            })
+    };
+    world.revisions.state().into_iter().filter(|revision| of(revision)).collect()
 }
 
 fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>

@@ -82,6 +82,7 @@ pub(crate) fn read(agent: Agent) -> Dereferenced {
             jwks: json!({ "keys": [{ "kid": "a" }] }),
         }),
         envelope: None,
+        revisions: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod dereference;
 pub(crate) mod fixtures;
 pub mod pod_report;
 pub mod replace;
+pub mod revision;
 pub mod ring;
 pub mod status;
 pub mod validate;

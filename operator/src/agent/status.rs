@@ -46,7 +46,8 @@ pub fn next(agent: &Agent, outcome: &Outcome<'_>, drift: Option<&str>, now: Time
         },
         Outcome::Failed(_) => AgentStatus { observed_generation, conditions, ..previous },
         Outcome::Applied(children, policy, said) => {
-            let Children { service_account: _, config_map, network_policy: _, service: _, pod } = children;
+            let Children { service_account: _, config_map, network_policy: _, service: _, revision, pod } =
+                children;
             let pod = match pod {
                 PodOutcome::Present(pod) | PodOutcome::BackOff(pod, ..) => Some(pod),
                 PodOutcome::Absent | PodOutcome::Ending(_) => None,
@@ -54,7 +55,7 @@ pub fn next(agent: &Agent, outcome: &Outcome<'_>, drift: Option<&str>, now: Time
             AgentStatus {
                 observed_generation,
                 conditions,
-                revision: previous.revision,
+                revision: Some(revision.number()),
                 pod_name: pod.map(|pod| pod.name_any()),
                 runtime_class_name: pod
                     .and_then(|pod| pod.spec.as_ref())

@@ -12,6 +12,7 @@ use redoubt_policy::wire::PodPolicy;
 use redoubt_policy::{Inputs, compile};
 
 use super::dereference::Dereferenced;
+use super::revision::Known;
 
 /// An Agent that can be built. Only [`validate`] makes one.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct ValidatedAgent {
     pub(super) ports: BTreeSet<u16>,
     /// The signed policy as it is now.
     pub(super) envelope: Option<String>,
+    /// What there is of its history.
+    pub(super) revisions: Vec<Known>,
     /// The highest epoch that was ever recorded for the Agent.
     pub(super) recorded_epoch: u64,
 }
@@ -142,6 +145,7 @@ pub fn validate(read: Dereferenced) -> Result<ValidatedAgent, Vec<Problem>> {
         ports: ports(&policy),
         recorded_epoch: recorded.and_then(|policy| u64::try_from(policy.epoch).ok()).unwrap_or_default(),
         envelope: read.envelope,
+        revisions: read.revisions,
         policy,
         agent: read.agent,
     })

@@ -14,6 +14,7 @@ use redoubt_policy::envelope::{ENVELOPE_KEY, KeyError};
 use redoubt_policy::wire::AgentConfig;
 
 use super::children::{Children, Prepared};
+use super::revision;
 use super::validate::ValidatedAgent;
 use crate::signing::Signer;
 
@@ -53,6 +54,7 @@ pub enum BuildError {
 pub fn build(agent: &ValidatedAgent, signer: &Signer, now: u64) -> Result<Children<Prepared>, BuildError> {
     let signed = policy::signed(agent, signer, now)?;
     let config = agent_config(agent)?;
+    let revision = Box::new(revision::build(agent)?);
     let callers = !agent.policy.inbound.callers.is_empty();
     let pod = if agent.agent.spec.suspend {
         None
@@ -81,12 +83,13 @@ pub fn build(agent: &ValidatedAgent, signer: &Signer, now: u64) -> Result<Childr
         },
         network_policy: network::policy(&agent.agent, &agent.ports, callers),
         service: callers.then(|| network::service(&agent.agent)),
+        revision,
         pod,
     })
 }
 
 /// Name, namespace, labels and owner of every child.
-fn metadata(agent: &Agent) -> ObjectMeta {
+pub(super) fn metadata(agent: &Agent) -> ObjectMeta {
     ObjectMeta {
         name: Some(names::child(&agent.name_any())),
         namespace: agent.namespace(),

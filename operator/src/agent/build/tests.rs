@@ -270,12 +270,18 @@ fn the_hash_follows_the_pod_and_not_the_policy() {
 
 #[test]
 fn every_child_is_named_labelled_and_owned() {
-    let Children { service_account, config_map, network_policy, service, pod } = built(full(), &signer(), 1);
+    let Children { service_account, config_map, network_policy, service, mut revision, pod } =
+        built(full(), &signer(), 1);
+    // There are several of it, so its own name has more behind the common one.
+    let name = revision.metadata.name.take().unwrap();
+    assert!(name.starts_with("redoubt-agent-a-"), "{name}");
+    revision.metadata.name = Some("redoubt-agent-a".into());
     let all = [
         &service_account.metadata,
         &config_map.metadata,
         &network_policy.metadata,
         &service.as_ref().unwrap().metadata,
+        &revision.metadata,
         &pod.as_ref().unwrap().metadata,
     ];
     for metadata in all {
