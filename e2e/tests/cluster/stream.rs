@@ -39,7 +39,8 @@ fn a_withdrawn_grant_reaches_the_running_pod_and_is_acknowledged() {
     assert!(call(&team).contains("note 7"));
     let policy = cluster.get(namespace, "egresspolicies.redoubt.dev/helper").expect("the policy");
     let patch = json!({"spec": {"allow": [policy["spec"]["allow"][0]]}}).to_string();
-    let arguments = ["patch", "-n", namespace, "egresspolicies.redoubt.dev/helper", "--type=merge", "-p", &patch];
+    let arguments =
+        ["patch", "-n", namespace, "egresspolicies.redoubt.dev/helper", "--type=merge", "-p", &patch];
     cluster.kubectl(&arguments).expect("patched");
     until("the narrower policy is acknowledged", 30, || {
         let (epoch, acknowledged) = epochs(&cluster, namespace);
@@ -49,7 +50,8 @@ fn a_withdrawn_grant_reaches_the_running_pod_and_is_acknowledged() {
     assert!(answer.contains("NotGranted"), "{answer}");
     assert_eq!(uid(&cluster, namespace), pod, "the pod is the same");
     // Each replica has heard it, whichever leads.
-    let pods = ["get", "pods", "-n", "redoubt-system", "-l", "app.kubernetes.io/component=operator", "-o", "name"];
+    let pods =
+        ["get", "pods", "-n", "redoubt-system", "-l", "app.kubernetes.io/component=operator", "-o", "name"];
     let replicas = cluster.kubectl(&pods).expect("the replicas").stdout;
     assert!(replicas.lines().count() > 1, "{replicas}");
     for replica in replicas.lines() {
@@ -73,7 +75,8 @@ impl Replicas<'_> {
 impl Drop for Replicas<'_> {
     fn drop(&mut self) {
         self.scale("2");
-        let _status = self.0.kubectl(&["rollout", "status", "-n", "redoubt-system", OPERATOR, "--timeout", "60s"]);
+        let _status =
+            self.0.kubectl(&["rollout", "status", "-n", "redoubt-system", OPERATOR, "--timeout", "60s"]);
     }
 }
 
