@@ -74,9 +74,15 @@ impl Cluster {
     /// # Errors
     /// When the agent cannot be asked or answers with an error.
     pub fn chat(&self, namespace: &str, agent: &str, message: &str) -> Result<String, Failed> {
-        let program = self.programs.join("kubectl-redoubt");
-        let arguments = ["chat", agent, "-n", namespace, "--message", message];
-        self.run(&program.to_string_lossy(), &arguments, "").map(|output| output.stdout)
+        self.redoubt(&["chat", agent, "-n", namespace, "--message", message]).map(|output| output.stdout)
+    }
+
+    /// Runs `kubectl redoubt`.
+    ///
+    /// # Errors
+    /// When it does not end with 0.
+    pub fn redoubt(&self, arguments: &[&str]) -> Result<Output, Failed> {
+        self.run(&self.programs.join("kubectl-redoubt").to_string_lossy(), arguments, "")
     }
 }
 

@@ -5,6 +5,7 @@
 mod bad_input;
 mod ceilings;
 mod chart;
+mod cli;
 mod drift;
 mod grammar;
 mod guards;
