@@ -12,14 +12,14 @@ use redoubt_crds::{
 use crate::base_url::BaseUrl;
 use crate::ceilings::Selecting;
 use crate::compile::{ANCHORS_MAX, DESTINATIONS_MAX, Problem, problem};
-use crate::extent::Ceiling;
+use crate::extent::{Ceiling, remover};
 use crate::grants::{Fields, HostSets, Parsed, Width, parties};
 use crate::host::HostPattern;
 use crate::method::MethodSet;
 use crate::path::PathPattern;
 use crate::selector::selects;
 use crate::target::{Party, Scheme, Source};
-use crate::wire::{self, Origin, Scope};
+use crate::wire::{self, Origin};
 
 /// Headers that frame or route a request, which no credential may replace.
 const NEVER_INJECTED: [&str; 12] = [
@@ -78,15 +78,12 @@ pub fn check_binding_within(
 
 /// The ceiling that leaves out every request that could carry the credential; `None` where some request is left.
 pub(crate) fn outside<'c>(binding: &wire::Binding, ceilings: &'c [Ceiling]) -> Option<&'c Origin> {
-    let mut left: Vec<Scope> = binding
+    let scopes = binding
         .consumers
         .iter()
         .flat_map(|from| binding.destinations.iter().map(move |to| to.scope(from.clone())))
         .collect();
-    ceilings.iter().find_map(|ceiling| {
-        left = left.iter().flat_map(|scope| ceiling.intersect(scope)).collect();
-        left.is_empty().then_some(&ceiling.origin)
-    })
+    remover(scopes, ceilings)
 }
 
 fn own_sources(parties: BTreeSet<Party>) -> BTreeSet<Source> {

@@ -17,7 +17,7 @@ use crate::Refusal;
 use crate::base_url::BaseUrl;
 use crate::ceilings::{PATTERNS_MAX, Selecting};
 use crate::compose::{Grant, Permission, effective, within, within_ranges};
-use crate::extent::{Ceiling, Deny};
+use crate::extent::{Ceiling, Deny, remover};
 use crate::grants::{HostSets, explained, grants, own_denies, selecting};
 use crate::method::Method;
 use crate::path::PathPattern;
@@ -490,12 +490,8 @@ pub fn refused_lines(policy: &PodPolicy) -> Vec<EffectiveRule> {
             lines.push(line(&need.scope, &need.origin));
         }
         for scope in granted {
-            let mut left = vec![scope.clone()];
-            let remover = ceilings.iter().find(|ceiling| {
-                left = left.iter().flat_map(|scope| ceiling.intersect(scope)).collect();
-                left.is_empty()
-            });
-            lines.extend(remover.map(|ceiling| line(&scope, &ceiling.origin)));
+            let removed_by = remover(vec![scope.clone()], ceilings);
+            lines.extend(removed_by.map(|ceiling| line(&scope, ceiling)));
         }
     }
     for rule in &policy.rules {

@@ -135,3 +135,12 @@ impl Ceiling {
         Self { origin: self.origin.clone(), extents: self.extents.iter().filter_map(near).collect() }
     }
 }
+
+/// The first of the ceilings with which nothing is left of `scopes`; `None` where something is left under all of them.
+pub(crate) fn remover(scopes: Vec<Scope>, ceilings: &[Ceiling]) -> Option<&Origin> {
+    let mut left = scopes;
+    ceilings.iter().find_map(|ceiling| {
+        left = left.iter().flat_map(|scope| ceiling.intersect(scope)).collect();
+        left.is_empty().then_some(&ceiling.origin)
+    })
+}
