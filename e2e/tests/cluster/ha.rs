@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
@@ -17,6 +18,8 @@ const LEASE: &str = "lease/redoubt-operator";
 /// Less than what a Lease that is not given back takes to run out.
 const HANDED_OVER: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Agents that are made at a time while others are at work.
+const BATCH: usize = 10;
 /// Children of a suspended agent: it has no pod.
 const CHILDREN: [&str; 3] = ["serviceaccounts", "configmaps", "networkpolicies"];
 
@@ -194,17 +197,33 @@ fn a_stopped_leader_writes_nothing_after_losing_the_lease() {
     let (first, pid) = settled(&cluster);
     let agents = Agents::new(&cluster, "ha-stopped");
     let from = Timestamp::now();
-    agents.make(&names("agent", 40));
-    until("the work has begun", Duration::from_secs(20), || (!agents.children().is_empty()).then_some(()));
-    signal("STOP", pid);
-    let at_the_stop = agents.children().len();
+    // Agents come until after it is stopped, so that it is stopped in the midst of its work however quick it is.
+    let (stopping, stopped) = mpsc::channel::<()>();
+    let (made, at_the_stop) = std::thread::scope(|scope| {
+        let maker = scope.spawn(|| {
+            for batch in 0.. {
+                let last = stopped.try_recv() == Err(TryRecvError::Disconnected);
+                agents.make(&names(&format!("agent-{batch}"), BATCH));
+                if last {
+                    return (batch + 1) * BATCH;
+                }
+            }
+            unreachable!("it is stopped before the numbers end")
+        });
+        let stopping = stopping;
+        until("the work has begun", PATIENCE, || (!agents.children().is_empty()).then_some(()));
+        signal("STOP", pid);
+        let at_the_stop = agents.children().len();
+        drop(stopping);
+        (maker.join().expect("the agents are made"), at_the_stop)
+    });
     let second =
         until("another leader", Duration::from_secs(40), || leader(&cluster).filter(|now| *now != first));
-    agents.wait_for(40, PATIENCE);
+    agents.wait_for(made, PATIENCE);
     signal("CONT", pid);
     // What it had begun, and what its watches tell now, is all there to be written.
     agents.make(&names("later", 5));
-    agents.wait_for(45, PATIENCE);
+    agents.wait_for(made + 5, PATIENCE);
     std::thread::sleep(Duration::from_secs(8));
 
     let written = writes(from);
@@ -221,7 +240,7 @@ fn a_stopped_leader_writes_nothing_after_losing_the_lease() {
         let of_pod = written.iter().filter(|write| write.pod == pod && write.resource != "leases");
         of_pod.filter(|write| (write.at >= lost) == after).map(|write| write.what.clone()).collect::<Vec<_>>()
     };
-    assert!(at_the_stop < 40 * CHILDREN.len(), "it was stopped in the midst of its work");
+    assert!(at_the_stop < made * CHILDREN.len(), "it was stopped in the midst of its work");
     assert!(!of(&first, false).is_empty() && !of(&second, true).is_empty(), "the record tells the two apart");
     assert_eq!(of(&first, true), Vec::<String>::new(), "written by the one that had lost the Lease");
     assert_eq!(of(&second, false), Vec::<String>::new(), "written by the one that did not have it yet");
