@@ -32,6 +32,19 @@ pub enum Change {
 }
 
 impl Change {
+    /// The namespace of all Agents that it touches, if it is one.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Tool(namespace, _)
+            | Self::EgressPolicy(namespace)
+            | Self::SecretBinding(namespace, _)
+            | Self::Namespace(namespace)
+            | Self::NetworkPolicy(namespace) => Some(namespace),
+            Self::Everything | Self::ClusterTool(_) | Self::VaultConnection | Self::IsolationClass(_) => None,
+        }
+    }
+
     fn touches(&self, agent: &Agent) -> bool {
         let lives_in = |namespace: &String| agent.namespace().as_ref() == Some(namespace);
         match self {
@@ -108,6 +121,11 @@ mod tests {
             let mut names: Vec<_> = touched(&change, &agents).into_iter().map(|r| r.name).collect();
             names.sort();
             assert_eq!(names, expected, "{change:?}");
+            let of_namespace = |agent: &&WatchedAgent| {
+                change.namespace().is_none_or(|namespace| agent.namespace().as_deref() == Some(namespace))
+            };
+            let found = touched(&change, agents.iter().filter(of_namespace));
+            assert_eq!(found.len(), expected.len(), "{change:?} touches none outside of its namespace");
         };
         check(Change::Everything, &["foreign", "plain", "using"]);
         check(Change::Tool("team".into(), "t".into()), &["using"]);

@@ -16,6 +16,7 @@ pub mod health;
 pub mod inbound;
 pub mod index;
 pub mod lead;
+pub mod named;
 pub mod pending;
 pub mod run;
 pub mod signing;

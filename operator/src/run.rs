@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::{FutureExt as _, StreamExt as _, future};
 use kube::Client;
 use kube::runtime::controller::{Config, applier};
+use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::WriterDropped;
 use redoubt_crds::names;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -219,14 +220,16 @@ async fn visits(
         |watched, context| Box::pin(agent::visit(watched, context)),
         agent::after_error,
         context,
-        world.agents.clone(),
+        Store::clone(&world.agents),
         Box::pin(queue),
         Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE),
     )
-    .for_each(|visited| async move {
-        if let Err(error) = visited {
+    .for_each(|outcome| {
+        world.queues.agents.visited(&outcome);
+        if let Err(error) = outcome {
             debug!(%error, "visit");
         }
+        future::ready(())
     });
     let w = &world;
     let other = (
@@ -242,7 +245,7 @@ async fn visits(
             client.clone(),
             w.clone(),
             events.clone(),
-            w.egress_policies.clone(),
+            Store::clone(&w.egress_policies),
             w.queues.egress_policies.clone(),
             shutdown.clone(),
         ),

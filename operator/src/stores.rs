@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, PodSpec, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
@@ -24,20 +24,24 @@ use tracing::warn;
 
 use crate::agent::ring;
 use crate::index::{self, Change, WatchedAgent};
+use crate::named::Named;
 use crate::pending::Pending;
 use crate::stream::hub::{self, Hub};
 
 /// An object of ours as it is watched: one that cannot be read does not stop the watch.
 pub type Guard<K> = DeserializeGuard<K>;
 
+/// A change that touches more Agents than these lets others overtake them.
+const FEW: usize = 64;
+
 /// Everything that is known of the cluster.
 pub struct World {
     /// Agents.
-    pub agents: Store<WatchedAgent>,
+    pub agents: Named<WatchedAgent>,
     /// Tools.
     pub tools: Store<Guard<Tool>>,
     /// EgressPolicies.
-    pub egress_policies: Store<Guard<EgressPolicy>>,
+    pub egress_policies: Named<Guard<EgressPolicy>>,
     /// SecretBindings.
     pub bindings: Store<Guard<SecretBinding>>,
     /// VaultConnections.
@@ -60,12 +64,13 @@ pub struct World {
     pub service_accounts: Store<ServiceAccount>,
     /// ConfigMaps of Agents.
     pub config_maps: Store<ConfigMap>,
-    /// All NetworkPolicies: whole if they are of Agents, else no more than is needed.
-    pub network_policies: Store<NetworkPolicy>,
+    /// All NetworkPolicies: whole if they are of Agents, else no more than is needed. By their namespace, those are found that
+    /// may select another Agent's pod than their own.
+    pub network_policies: Named<NetworkPolicy>,
     /// Services of Agents.
     pub services: Store<Service>,
     /// AgentPolicyRevisions, by their metadata: each holds a whole Agent, and there are ten of each.
-    pub revisions: Store<PartialObjectMeta<AgentPolicyRevision>>,
+    pub revisions: Named<PartialObjectMeta<AgentPolicyRevision>>,
     /// Which objects are waiting for a visit.
     pub queues: Queues,
     /// The policy streams.
@@ -122,9 +127,9 @@ pub fn watch(client: &Client) -> Arc<World> {
     let (services, services_in) = reflector::store();
     let (revisions, revisions_in) = reflector::store();
     let world = Arc::new(World {
-        agents,
+        agents: Named::new(agents, |_| true),
         tools,
-        egress_policies,
+        egress_policies: Named::new(egress_policies, |_| true),
         bindings,
         vaults,
         classes,
@@ -136,25 +141,25 @@ pub fn watch(client: &Client) -> Arc<World> {
         pods,
         service_accounts,
         config_maps,
-        network_policies,
+        network_policies: Named::new(network_policies, ring::reaches_others),
         services,
-        revisions,
+        revisions: Named::new(revisions, |_| true),
         queues: Queues::default(),
         hub: Arc::default(),
     });
 
     let all = Config::default;
     let w = &world;
-    follow(w, client, all(), agents_in, |world, touched| match touched {
-        Touched::One(agent) => {
-            world.queues.agents.add([ObjectRef::from_obj(agent)]);
+    follow(w, client, all(), agents_in, |world, touched| {
+        find_again(&world.agents, &touched);
+        own_kind(&world.queues.agents, &world.agents, &touched);
+        if let Touched::One(agent) = touched {
             // Its place under a quota is free for another.
             let goes = agent.meta().deletion_timestamp.is_some() || is_gone(&world.agents, agent);
             if goes && world.has_quotas() {
                 world.touch(Change::Namespace(agent.namespace().unwrap_or_default()));
             }
         }
-        Touched::All => world.queues.agents.add(references(&world.agents)),
     });
     follow(w, client, all(), cluster_tools_in, |world, touched| {
         own_kind(&world.queues.cluster_tools, &world.cluster_tools, &touched);
@@ -168,7 +173,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         if is_settled(&world.cluster_policies, &touched, |policy| policy.status.as_ref()) {
             return;
         }
-        world.queues.bindings.add(references(&world.bindings));
+        world.queues.bindings.add_many(references(&world.bindings));
         world.touch(Change::Everything);
     });
     follow(w, client, all(), host_sets_in, |world, touched| {
@@ -176,8 +181,8 @@ pub fn watch(client: &Client) -> Arc<World> {
         if is_settled(&world.host_sets, &touched, |set| set.status.as_ref()) {
             return;
         }
-        world.queues.egress_policies.add(references(&world.egress_policies));
-        world.queues.cluster_policies.add(references(&world.cluster_policies));
+        world.queues.egress_policies.add_many(references(&world.egress_policies));
+        world.queues.cluster_policies.add_many(references(&world.cluster_policies));
         world.touch(Change::Everything);
     });
     follow(w, client, all(), tools_in, |world, touched| {
@@ -188,6 +193,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         });
     });
     follow(w, client, all(), egress_policies_in, |world, touched| {
+        find_again(&world.egress_policies, &touched);
         own_kind(&world.queues.egress_policies, &world.egress_policies, &touched);
         world.touch(match touched {
             Touched::One(policy) => Change::EgressPolicy(policy.namespace().unwrap_or_default()),
@@ -203,7 +209,7 @@ pub fn watch(client: &Client) -> Arc<World> {
     });
     follow(w, client, all(), vaults_in, |world, touched| {
         own_kind(&world.queues.vaults, &world.vaults, &touched);
-        world.queues.bindings.add(references(&world.bindings));
+        world.queues.bindings.add_many(references(&world.bindings));
         world.touch(Change::VaultConnection);
     });
     follow(w, client, all(), classes_in, |world, touched| {
@@ -214,36 +220,50 @@ pub fn watch(client: &Client) -> Arc<World> {
         });
     });
     follow(w, client, all(), runtime_classes_in, |world, _| {
-        world.queues.classes.add(references(&world.classes));
+        world.queues.classes.add_many(references(&world.classes));
         world.touch(Change::Everything);
     });
     follow(w, client, all(), namespaces_in, |world, touched| {
-        world.queues.bindings.add(references(&world.bindings));
+        world.queues.bindings.add_many(references(&world.bindings));
         world.touch(match touched {
             Touched::One(namespace) => Change::Namespace(namespace.name_any()),
             Touched::All => Change::Everything,
         });
     });
     let children = || Config::default().labels(names::AGENT_LABEL);
-    follow(w, client, children(), pods_in, child);
+    follow_trimmed(w, client, children(), pods_in, trim_pod, child);
     follow(w, client, children(), service_accounts_in, child);
     follow(w, client, children(), config_maps_in, config_map);
-    follow_trimmed(w, client, all(), network_policies_in, ring::trim, |world, touched| match touched {
-        Touched::One(policy) if !ring::is_own(policy) => {
-            world.touch(Change::NetworkPolicy(policy.namespace().unwrap_or_default()));
+    follow_trimmed(w, client, all(), network_policies_in, ring::trim, |world, touched| {
+        find_again(&world.network_policies, &touched);
+        match touched {
+            Touched::One(policy) if !ring::is_own(policy) => {
+                world.touch(Change::NetworkPolicy(policy.namespace().unwrap_or_default()));
+            }
+            touched => child(world, touched),
         }
-        touched => child(world, touched),
     });
     follow(w, client, children(), services_in, child);
-    follow(w, client, children(), revisions_in, child);
+    follow(w, client, children(), revisions_in, |world, touched| {
+        find_again(&world.revisions, &touched);
+        child(world, touched);
+    });
     world
 }
 
 impl World {
     /// Puts the Agents that `change` touches into their queue.
     pub fn touch(&self, change: Change) {
-        let agents = self.agents.state();
-        self.queues.agents.add(index::touched(&change, agents.iter().map(AsRef::as_ref)));
+        let agents = match change.namespace() {
+            Some(namespace) => self.agents.within(namespace),
+            None => self.agents.state(),
+        };
+        let touched = index::touched(&change, agents.iter().map(AsRef::as_ref));
+        if touched.len() > FEW {
+            self.queues.agents.add_many(touched);
+        } else {
+            self.queues.agents.add(touched);
+        }
     }
 
     /// Whether some ClusterAgentPolicy limits how many Agents there may be.
@@ -318,7 +338,14 @@ fn own_kind<K: Resource<DynamicType = ()> + Clone>(
 ) {
     match touched {
         Touched::One(object) => queue.add([ObjectRef::from_obj(*object)]),
-        Touched::All => queue.add(references(store)),
+        Touched::All => queue.add_many(references(store)),
+    }
+}
+
+fn find_again<K: Resource<DynamicType = ()> + Clone>(named: &Named<K>, touched: &Touched<'_, K>) {
+    match touched {
+        Touched::One(object) => named.changed(object),
+        Touched::All => named.read_anew(),
     }
 }
 
@@ -340,6 +367,26 @@ fn config_map(world: &World, touched: Touched<'_, ConfigMap>) {
         world.hub.changed(&agent, || world.config_maps.get(&reference));
     }
     child(world, touched);
+}
+
+/// Leaves of a pod what tells how it fares and whether someone has changed it. What it was built of is known by a digest.
+fn trim_pod(pod: &mut Pod) {
+    pod.metadata.managed_fields = None;
+    let Some(spec) = pod.spec.take() else { return };
+    let kept = |container: Container| Container {
+        name: container.name,
+        image: container.image,
+        ..Default::default()
+    };
+    pod.spec = Some(PodSpec {
+        containers: spec.containers.into_iter().map(kept).collect(),
+        init_containers: spec.init_containers.map(|all| all.into_iter().map(kept).collect()),
+        // That there is one is all that counts, and it is not to be.
+        ephemeral_containers: spec.ephemeral_containers,
+        node_name: spec.node_name,
+        runtime_class_name: spec.runtime_class_name,
+        ..Default::default()
+    });
 }
 
 /// Keeps `writer`'s store by a watch and says what it touched.

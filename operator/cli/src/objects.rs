@@ -9,6 +9,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 use redoubt_crds::{Agent, PLATFORM_GROUP, TEAM_GROUP, VERSION};
+use redoubt_operator::named::Named;
 use redoubt_operator::stores::{Queues, World};
 use redoubt_policy::Problem;
 use serde::Serialize;
@@ -85,9 +86,9 @@ impl Objects {
     #[must_use]
     pub fn world(&self) -> World {
         World {
-            agents: self.guarded(),
+            agents: all(self.guarded()),
             tools: self.guarded(),
-            egress_policies: self.guarded(),
+            egress_policies: all(self.guarded()),
             bindings: self.guarded(),
             vaults: self.guarded(),
             classes: self.guarded(),
@@ -99,10 +100,10 @@ impl Objects {
             pods: store([]),
             service_accounts: store([]),
             config_maps: store([]),
-            network_policies: store([]),
+            network_policies: all(store([])),
             services: store([]),
             hub: Arc::default(),
-            revisions: store([]),
+            revisions: all(store([])),
             queues: Queues::default(),
         }
     }
@@ -140,6 +141,10 @@ where
     }
     writer.apply_watcher_event(&Event::InitDone);
     store
+}
+
+fn all<K: Resource<DynamicType = ()> + Clone + 'static>(store: Store<K>) -> Named<K> {
+    Named::new(store, |_| true)
 }
 
 /// Whether the objects of a kind have a namespace.

@@ -40,7 +40,7 @@ impl Checked for EgressPolicy {
         let bundles = self.spec.allow.iter().enumerate().filter_map(|(i, allow)| {
             check_bundle(&object, &format!("spec.allow[{i}].caBundle"), allow.ca_bundle.as_deref())
         });
-        let sets: Vec<HostSet> = readable(&world.host_sets, None).collect();
+        let sets: Vec<HostSet> = readable(&world.host_sets).collect();
         check_egress_policy(self, HostSets(&sets)).into_iter().chain(bundles).collect()
     }
     fn status(&self) -> Option<&Status> {
@@ -71,8 +71,8 @@ impl Checked for SecretBinding {
             .and_then(|namespace| namespace.metadata.labels.clone())
             .unwrap_or_default();
         problems.extend(check_grant(self, connection, &labels));
-        let policies: Vec<ClusterAgentPolicy> = readable(&world.cluster_policies, None).collect();
-        let sets: Vec<HostSet> = readable(&world.host_sets, None).collect();
+        let policies: Vec<ClusterAgentPolicy> = readable(&world.cluster_policies).collect();
+        let sets: Vec<HostSet> = readable(&world.host_sets).collect();
         problems.extend(check_binding_within(self, &policies, &labels, HostSets(&sets)));
         problems
     }
@@ -138,7 +138,7 @@ impl Checked for HostSet {
 
 impl Checked for ClusterAgentPolicy {
     fn problems(&self, world: &World) -> Vec<Problem> {
-        let sets: Vec<HostSet> = readable(&world.host_sets, None).collect();
+        let sets: Vec<HostSet> = readable(&world.host_sets).collect();
         check_cluster_policy(self, HostSets(&sets))
     }
     fn status(&self) -> Option<&Status> {

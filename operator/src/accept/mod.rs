@@ -57,7 +57,7 @@ pub async fn run<K: Checked>(
     queue: Arc<Pending<Guard<K>>>,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    queue.add(store.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())));
+    queue.add_many(store.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())));
     let context = Arc::new(Context { client, world, events });
     let requests = queue.stream().map(Ok::<_, Infallible>).take_until(Box::pin(shutdown));
     let config = Config::default().concurrency(CONCURRENCY).debounce(Duration::from_millis(100));
@@ -72,7 +72,10 @@ pub async fn run<K: Checked>(
         Box::pin(requests),
         config,
     )
-    .for_each(|_| async {})
+    .for_each(|outcome| {
+        queue.visited(&outcome);
+        std::future::ready(())
+    })
     .await;
 }
 

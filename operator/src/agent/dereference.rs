@@ -17,7 +17,7 @@ use redoubt_crds::{
 use redoubt_policy::compile::Problem;
 use redoubt_policy::envelope::ENVELOPE_KEY;
 
-use super::revision::Known;
+use super::revision::{self, Known};
 use crate::inbound::InboundKeys;
 use crate::stores::{Guard, World};
 
@@ -100,7 +100,8 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
         let _: Vec<IsolationClass> =
             find(&world.classes, "", &BTreeSet::from([name.clone()]), &mut unreadable);
     }
-    let egress_policies = readable(&world.egress_policies, Some(&namespace)).collect();
+    let egress_policies = world.egress_policies.within(&namespace);
+    let egress_policies = egress_policies.iter().filter_map(|guard| guard.0.as_ref().ok().cloned()).collect();
     let mut observed = observe(world, &namespace, &names::child(&agent.name_any()));
     observed.revisions = revisions(world, agent);
     let namespace_labels = world
@@ -119,12 +120,12 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
         tools,
         cluster_tools,
         cluster_policies,
-        host_sets: readable(&world.host_sets, None).collect(),
+        host_sets: readable(&world.host_sets).collect(),
         earlier,
         egress_policies,
         bindings,
         vaults,
-        classes: readable(&world.classes, None).collect(),
+        classes: readable(&world.classes).collect(),
         unreadable,
         runtime_classes: world.runtime_classes.state().iter().map(|class| class.name_any()).collect(),
         namespace_labels,
@@ -149,13 +150,15 @@ pub(super) fn observe(world: &World, namespace: &str, name: &str) -> Observed {
 
 /// The revisions of `agent`, and of no other of its name.
 fn revisions(world: &World, agent: &Agent) -> Vec<Arc<PartialObjectMeta<AgentPolicyRevision>>> {
-    let of = |revision: &PartialObjectMeta<AgentPolicyRevision>| {
-        revision.metadata.namespace == agent.metadata.namespace
-            && revision.metadata.owner_references.iter().flatten().any(|owner| {
+    let of =
+        |revision: &PartialObjectMeta<AgentPolicyRevision>| {
+            revision.metadata.owner_references.iter().flatten().any(|owner| {
                 owner.controller == Some(true) && Some(&owner.uid) == agent.metadata.uid.as_ref()
             })
-    };
-    world.revisions.state().into_iter().filter(|revision| of(revision)).collect()
+        };
+    let named_alike = revision::prefix(&agent.name_any());
+    let near = world.revisions.beginning(&agent.namespace().unwrap_or_default(), &named_alike);
+    near.into_iter().filter(|revision| of(revision)).collect()
 }
 
 fn get<K>(store: &Store<K>, namespace: &str, name: &str) -> Option<Arc<K>>
@@ -175,23 +178,19 @@ fn all_names<K: Resource<DynamicType = ()> + Clone>(store: &Store<Guard<K>>) -> 
 fn earlier(world: &World, agent: &Agent) -> Vec<BTreeMap<String, String>> {
     let age = |meta: &ObjectMeta| (meta.creation_timestamp.clone().map(|time| time.0), meta.name.clone());
     let own = age(&agent.metadata);
-    let agents = world.agents.state();
+    let agents = world.agents.within(&agent.namespace().unwrap_or_default());
     let metadata = agents.iter().map(|guard| guard.meta());
     metadata
-        .filter(|meta| {
-            meta.namespace == agent.metadata.namespace && meta.deletion_timestamp.is_none() && age(meta) < own
-        })
+        .filter(|meta| meta.deletion_timestamp.is_none() && age(meta) < own)
         .map(|meta| meta.labels.clone().unwrap_or_default())
         .collect()
 }
 
-/// The objects of `namespace` (`None`: all) that can be read. What others have there is not even copied.
+/// The objects that can be read.
 pub(crate) fn readable<K: Resource<DynamicType = ()> + Clone>(
     store: &Store<Guard<K>>,
-    namespace: Option<&str>,
 ) -> impl Iterator<Item = K> {
-    let of = move |object: &&K| namespace.is_none() || object.meta().namespace.as_deref() == namespace;
-    store.state().into_iter().filter_map(move |guard| guard.0.as_ref().ok().filter(of).cloned())
+    store.state().into_iter().filter_map(|guard| guard.0.as_ref().ok().cloned())
 }
 
 /// The objects of these names; one that exists and cannot be read becomes a problem.

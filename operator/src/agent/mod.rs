@@ -3,6 +3,7 @@
 //! There is no finalizer: nothing outside the cluster is held for an Agent yet, so the garbage collector's work on the
 //! owner references is all there is to clean up.
 
+pub mod announce;
 pub mod apply;
 pub mod build;
 pub mod children;
@@ -20,12 +21,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
-use redoubt_crds::condition::{Reason, kind};
+use redoubt_crds::condition::Reason;
 use redoubt_crds::{Agent, names};
 use redoubt_policy::compile::Problem;
 use serde_json::json;
@@ -39,6 +41,7 @@ use crate::index::WatchedAgent;
 use crate::signing::Signer;
 use crate::stores::World;
 
+use announce::{Announcement, announce, line};
 use apply::{Applier, ApplyError, PodOutcome};
 use children::{Children, Prepared};
 use dereference::Observed;
@@ -158,9 +161,8 @@ fn drift(world: &World, children: &Children<Prepared>, observed: &Observed) -> O
     let pods = [children.pod.as_deref(), observed.pod.as_deref()];
     let labels: Vec<_> = pods.into_iter().flatten().map(|pod| pod.labels()).collect();
     let own = &children.network_policy;
-    let all = world.network_policies.state();
-    let near = all.iter().map(AsRef::as_ref).filter(|other| other.namespace() == own.namespace());
-    ring::widened(own, &labels, near)
+    let near = world.network_policies.within(&own.namespace().unwrap_or_default());
+    ring::widened(own, &labels, near.iter().map(AsRef::as_ref))
 }
 
 /// Ends the pod of an Agent that nothing else can be done for.
@@ -248,11 +250,6 @@ impl Context {
     }
 }
 
-/// Whether a condition that does not hold is merely on its way, or was wished for.
-fn is_progress(reason: &str) -> bool {
-    matches!(Reason::parse(reason), Some(Reason::Starting | Reason::Replacing | Reason::Suspended))
-}
-
 /// Writes the status if it changed, and events for what is new in it.
 async fn update_status(
     context: &Context,
@@ -277,20 +274,19 @@ async fn update_status(
     });
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     api.patch_status(&agent.name_any(), &params, &Patch::Apply(&patch)).await.map_err(VisitError::Status)?;
-    for condition in news(&previous.conditions, &next.conditions) {
-        let note = format!("{} is {}: {}", condition.type_, condition.status, condition.message);
-        info!(namespace, agent = agent.name_any(), reason = condition.reason, "{note}");
-        match (condition.type_.as_str(), condition.status.as_str()) {
-            ("Reconciling" | "Stalled", _) | (_, "Unknown") => {}
-            (kind::POLICY_DRIFT, _) => {
-                context.events.warning(agent, &condition.reason, "UpdateStatus", &note).await;
-            }
-            // On the way is no cause for a warning.
-            _ if condition.status == "True" || is_progress(&condition.reason) => {
-                context.events.normal(agent, &condition.reason, "UpdateStatus", &note).await;
-            }
-            _ => context.events.warning(agent, &condition.reason, "UpdateStatus", &note).await,
+    let news: Vec<&Condition> = news(&previous.conditions, &next.conditions).collect();
+    for condition in &news {
+        let reason = &condition.reason;
+        info!(namespace, agent = agent.name_any(), reason, "{}", line(condition));
+    }
+    match announce(&news) {
+        Some(Announcement { warning: true, reason, note }) => {
+            context.events.warning(agent, reason, "UpdateStatus", &note).await;
         }
+        Some(Announcement { warning: false, reason, note }) => {
+            context.events.normal(agent, reason, "UpdateStatus", &note).await;
+        }
+        None => {}
     }
     Ok(())
 }

@@ -40,6 +40,12 @@ impl Known {
     }
 }
 
+/// How the names of an Agent's revisions begin. Those of others may begin alike.
+#[must_use]
+pub fn prefix(agent: &str) -> String {
+    format!("{}-", names::child(agent))
+}
+
 /// The revision of the Agent's present content.
 ///
 /// # Errors
@@ -49,7 +55,7 @@ pub fn build(agent: &ValidatedAgent) -> Result<AgentPolicyRevision, BuildError> 
     let workload = &agent.agent.spec;
     let content = digest_of(&json!({ "workload": serde_json::to_value(workload)?, "policy": policy }));
     let short = content.get(..IN_NAME).unwrap_or_default();
-    let name = format!("{}-{short}", names::child(&agent.agent.name_any()));
+    let name = format!("{}{short}", prefix(&agent.agent.name_any()));
     let known = agent.revisions.iter().find(|known| known.name == name).map(|known| known.number);
     let given = agent.revisions.iter().map(|known| known.number);
     // The status remembers what someone may have deleted.

@@ -71,6 +71,16 @@ pub fn is_own(policy: &NetworkPolicy) -> bool {
     index::owner(policy).is_some_and(|agent| policy.name_any() == names::child(&agent.name))
 }
 
+/// Whether `policy` may select the pod of another Agent than the one whose name it has. Of the operator's own, as built,
+/// none does.
+#[must_use]
+pub fn reaches_others(policy: &NetworkPolicy) -> bool {
+    let selector = policy.spec.as_ref().and_then(|spec| spec.pod_selector.as_ref());
+    let labels = selector.and_then(|selector| selector.match_labels.as_ref());
+    let agent = labels.and_then(|labels| labels.get(names::AGENT_LABEL));
+    agent.is_none_or(|agent| policy.name_any() != names::child(agent))
+}
+
 /// Leaves of a policy that is not the operator's own what tells whether it widens a ring, so that what others write does
 /// not fill the memory.
 pub fn trim(policy: &mut NetworkPolicy) {
