@@ -109,6 +109,19 @@ async fn the_mounted_copy_leads_to_the_new_key_too() {
 struct Running(Option<Child>);
 
 impl Running {
+    /// Waits for its end, and brings it about if it does not come.
+    async fn ends_itself(mut self) -> (Option<i32>, String) {
+        for _ in 0..600 {
+            if self.0.as_mut().unwrap().try_wait().unwrap().is_some() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let _ended = self.0.as_mut().unwrap().kill();
+        let (code, _, log) = output(self.0.take().unwrap());
+        (code, log)
+    }
+
     async fn end(mut self) -> (Option<i32>, String) {
         let child = self.0.take().unwrap();
         kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::TERM).unwrap();
@@ -153,7 +166,7 @@ async fn the_program_starts_on_announcements_and_follows_more_of_them() {
         (chain(&[&pinned, &second, &third]), "signed by a key that was replaced"),
     ] {
         put("keys.dsse.jsonl", &announcements);
-        let (code, _, log) = output(start_with(&dir.0, &pinned, 0, stream));
+        let (code, log) = Running(Some(start_with(&dir.0, &pinned, 0, stream))).ends_itself().await;
         assert_eq!(code, Some(1));
         assert!(log.contains("PolicyRefused") && log.contains(said), "{log}");
     }
