@@ -27,7 +27,7 @@ use crate::inbound::{self, InboundError, InboundKeys};
 use crate::index::Change;
 use crate::lead::Fence;
 use crate::lead::keep::Keeper;
-use crate::signing::{self, SigningError};
+use crate::signing::{self, Keys, SigningError};
 use crate::stores::{self, World};
 use crate::stream::{self, authority::AuthorityError};
 
@@ -111,6 +111,8 @@ pub async fn run(
             let leading = keeper.leading();
             let (stop, stopped) = oneshot::channel::<()>();
             let kept = tokio::spawn(keeper.run(stopped));
+            let world = context.world.clone();
+            tokio::spawn(context.keys.clone().keep(leading.clone(), move || world.touch(Change::Everything)));
             lead(&client, &context, leading, shutdown).await;
             drop(stop);
             // It has told what went wrong.
@@ -147,8 +149,12 @@ async fn lead(
         };
         let ended = ended.boxed().shared();
         let late = ended.clone().then(|()| tokio::time::sleep(LAST_VISITS));
+        let visits = async {
+            context.keys.settle().await;
+            visits(client.clone(), context.clone(), ended).await;
+        };
         tokio::select! {
-            () = visits(client.clone(), context.clone(), ended) => {}
+            () = visits => {}
             () = late => warn!("visits under way are given up"),
         }
         // Another has led meanwhile when this replica leads again.
@@ -178,7 +184,7 @@ async fn prepare(client: &Client, unfenced: Client, options: &Options) -> Result
     Ok(Context {
         client: client.clone(),
         world,
-        signer,
+        keys: Arc::new(Keys::new(client, &options.namespace, signer)),
         inbound,
         events: Events::new(client.clone()),
         attempts: Default::default(),

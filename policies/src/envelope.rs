@@ -17,6 +17,8 @@ use zeroize::Zeroizing;
 use crate::Refusal;
 use crate::wire::{AgentIdentity, PAYLOAD_TYPE, PodPolicy};
 
+pub mod keyring;
+
 /// Longest envelope that is read, in bytes: what a ConfigMap can hold.
 pub const ENVELOPE_MAX: usize = 1024 * 1024;
 
@@ -96,7 +98,8 @@ pub struct VerifyingKey([u8; 32]);
 
 impl VerifyingKey {
     /// SHA-256 of the key in hex: the `keyid` of its signatures.
-    fn id(&self) -> String {
+    #[must_use]
+    pub fn id(&self) -> String {
         crate::digest::sha256_hex(&self.0)
     }
 }
@@ -181,15 +184,7 @@ pub fn verify(
     agent: &AgentIdentity,
     lowest_epoch: u64,
 ) -> Result<VerifiedPolicy, Refusal> {
-    open(envelope, key, agent, lowest_epoch).map(VerifiedPolicy).map_err(|fault| {
-        Refusal::new(
-            REASON,
-            format!("ConfigMap/{}", redoubt_crds::names::child(&agent.name)),
-            format!("data[{ENVELOPE_KEY}]"),
-            fault.to_string(),
-            fault.help(),
-        )
-    })
+    open(envelope, key, agent, lowest_epoch).map(VerifiedPolicy).map_err(|fault| fault.of(agent))
 }
 
 /// What is wrong with an envelope.
@@ -199,8 +194,8 @@ enum Fault {
     Length(usize),
     #[error("the policy is malformed: it is not a DSSE envelope ({0})")]
     Envelope(serde_json::Error),
-    #[error("the policy is malformed: its payloadType is {0:?}, not {PAYLOAD_TYPE:?}")]
-    PayloadType(String),
+    #[error("the policy is malformed: its payloadType is {given:?}, not {expected:?}")]
+    PayloadType { given: String, expected: &'static str },
     #[error("the policy is malformed: its {0} is not standard base64")]
     Base64(&'static str),
     #[error("the policy is unsigned")]
@@ -209,6 +204,8 @@ enum Fault {
     Signatures(usize),
     #[error("the policy is signed by another key: {given}, not {expected} (SHA-256 of the public key)")]
     ForeignKey { given: String, expected: String },
+    #[error("the policy is signed by a key that was replaced: {given}, since then by {newest} (SHA-256 of the public key)")]
+    ReplacedKey { given: String, newest: String },
     #[error(
         "the policy's signature does not verify: it was altered after it was signed, or another key signed it"
     )]
@@ -222,13 +219,26 @@ enum Fault {
 }
 
 impl Fault {
+    fn of(&self, agent: &AgentIdentity) -> Refusal {
+        Refusal::new(
+            REASON,
+            format!("ConfigMap/{}", redoubt_crds::names::child(&agent.name)),
+            format!("data[{ENVELOPE_KEY}]"),
+            self.to_string(),
+            self.help(),
+        )
+    }
+
     fn help(&self) -> &'static str {
         match self {
-            Self::Payload(_) | Self::PayloadType(_) => {
+            Self::Payload(_) | Self::PayloadType { .. } => {
                 "Run operator and pod images of the same version; the operator replaces the pod when its IsolationClass names new images."
             }
             Self::ForeignKey { .. } | Self::Signature => {
                 "Leave the ConfigMap to the operator, which writes it again; if the operator's key was replaced, delete the pod so that it starts with the new key."
+            }
+            Self::ReplacedKey { .. } => {
+                "Leave the ConfigMap to the operator, which signs with the newest key. If the operator's Secret was put back to an older key, delete the pod; if not, someone else has the replaced key."
             }
             Self::OtherAgent { .. } | Self::Epoch { .. } => {
                 "Leave the ConfigMap to the operator, which writes it again; if a backup was restored, delete the pod."
@@ -238,18 +248,14 @@ impl Fault {
     }
 }
 
-fn open(
-    text: &[u8],
-    key: &VerifyingKey,
-    agent: &AgentIdentity,
-    lowest_epoch: u64,
-) -> Result<PodPolicy, Fault> {
+/// The payload of an envelope of this type, if `key` signed it. Only what was verified comes out.
+fn payload(text: &[u8], payload_type: &'static str, key: &VerifyingKey) -> Result<Vec<u8>, Fault> {
     if text.len() > ENVELOPE_MAX {
         return Err(Fault::Length(text.len()));
     }
     let envelope: Envelope = serde_json::from_slice(text).map_err(Fault::Envelope)?;
-    if envelope.payload_type != PAYLOAD_TYPE {
-        return Err(Fault::PayloadType(envelope.payload_type));
+    if envelope.payload_type != payload_type {
+        return Err(Fault::PayloadType { given: envelope.payload_type, expected: payload_type });
     }
     let signature = match envelope.signatures.as_slice() {
         [] => return Err(Fault::Unsigned),
@@ -264,6 +270,16 @@ fn open(
     UnparsedPublicKey::new(&ED25519, key.0)
         .verify(&pre_authentication_encoding(&envelope.payload_type, &payload), &bytes)
         .map_err(|_| Fault::Signature)?;
+    Ok(payload)
+}
+
+fn open(
+    text: &[u8],
+    key: &VerifyingKey,
+    agent: &AgentIdentity,
+    lowest_epoch: u64,
+) -> Result<PodPolicy, Fault> {
+    let payload = payload(text, PAYLOAD_TYPE, key)?;
     let policy: PodPolicy = serde_json::from_slice(&payload).map_err(Fault::Payload)?;
     for (field, given, expected) in [
         ("agent.uid", &policy.agent.uid, &agent.uid),

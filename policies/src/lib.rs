@@ -27,5 +27,6 @@ pub mod wire;
 pub use compile::{Inputs, Problem, compile};
 pub use decide::{Authorized, Request};
 pub use digest::{digest, digest_of};
+pub use envelope::keyring::Keyring;
 pub use envelope::{SigningKey, VerifiedPolicy, VerifyingKey, sign, verify};
 pub use refusal::Refusal;

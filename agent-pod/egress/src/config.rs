@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
-use redoubt_policy::VerifyingKey;
 use redoubt_policy::wire::AgentIdentity;
+use redoubt_policy::{Keyring, VerifyingKey};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use crate::operator::OperatorSource;
@@ -19,10 +20,10 @@ use crate::policy::PolicySource;
 #[derive(Parser)]
 #[command(name = "redoubt-egress", version)]
 pub struct Args {
-    /// File with the signed policy.
+    /// File with the signed policy. Announcements of newer keys are in `keys.dsse.jsonl` beside it.
     #[arg(long)]
     policy: PathBuf,
-    /// Ed25519 public key (32 bytes in standard base64) that must have signed it.
+    /// Ed25519 public key (32 bytes in standard base64) that must have signed it, or announced the key that did.
     #[arg(long)]
     policy_key: VerifyingKey,
     /// Namespace of the Agent that it must be for.
@@ -156,7 +157,7 @@ impl TryFrom<Args> for Config {
         Ok(Self {
             policy: PolicySource {
                 path: args.policy,
-                key: args.policy_key,
+                keys: Mutex::new(Keyring::new(args.policy_key)),
                 agent: AgentIdentity {
                     namespace: args.agent_namespace,
                     name: args.agent_name,

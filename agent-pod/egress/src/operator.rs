@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use redoubt_policy::VerifiedPolicy;
 use redoubt_policy::wire::PAYLOAD_TYPE;
-use redoubt_stream::{Ack, Alive, FromSidecar, Hello, Status, from_operator, from_sidecar};
+use redoubt_stream::{Ack, Alive, FromSidecar, Hello, Policy, Status, from_operator, from_sidecar};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::AsyncReadExt as _;
@@ -198,7 +197,7 @@ async fn stream(
                 fresh.hear();
                 match message.message {
                     Some(from_operator::Kind::Policy(policy)) => {
-                        from_sidecar::Kind::Ack(take(source, feed, &policy.envelope))
+                        from_sidecar::Kind::Ack(take(source, feed, &policy))
                     }
                     Some(from_operator::Kind::Alive(_)) | None => continue,
                 }
@@ -219,8 +218,8 @@ async fn stream(
 }
 
 /// Brings a policy into force if it may be, and says what is in force then.
-fn take(source: &PolicySource, feed: &watch::Sender<Arc<VerifiedPolicy>>, envelope: &Bytes) -> Ack {
-    let refused = source.offer(envelope, feed).err().map(|refusal| {
+fn take(source: &PolicySource, feed: &watch::Sender<Arc<VerifiedPolicy>>, policy: &Policy) -> Ack {
+    let refused = source.offer(&policy.envelope, &policy.announcements, feed).err().map(|refusal| {
         tracing::error!(reason = refusal.reason, "a policy of the stream is refused: {}", refusal.message);
         redoubt_stream::Refused { reason: refusal.reason, message: refusal.message }
     });

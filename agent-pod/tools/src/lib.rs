@@ -22,10 +22,10 @@ pub mod serve;
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "redoubt-tools", version, about = "Executes the tools of a Redoubt agent")]
 pub struct Args {
-    /// The signed policy.
+    /// The signed policy. Announcements of newer keys are in `keys.dsse.jsonl` beside it.
     #[arg(long)]
     pub policy: PathBuf,
-    /// Key that signed it: standard base64 of an Ed25519 public key.
+    /// Key that signed it, or announced the key that did: standard base64 of an Ed25519 public key.
     #[arg(long)]
     pub policy_key: VerifyingKey,
     /// Namespace of the Agent.

@@ -16,6 +16,7 @@ mod neighbour;
 mod revisions;
 mod revoked;
 mod rights;
+mod rotation;
 mod slice;
 mod stream;
 

@@ -27,6 +27,7 @@ use super::revision::{Known, outdated};
 use crate::drift::covers;
 use crate::events::Events;
 use crate::index::WatchedAgent;
+use crate::signing::Signer;
 
 /// Annotation of every child but the pod: digest of the child as it was built. An object that carries the digest and
 /// differs was changed by someone else.
@@ -105,6 +106,8 @@ pub struct Applier<'a> {
     pub client: &'a Client,
     /// For what was restored or replaced.
     pub events: &'a Events,
+    /// Tells which keys lead to the one that signs now.
+    pub signer: &'a Signer,
     /// The Agent, which may be one that cannot be read.
     pub agent: &'a WatchedAgent,
     /// How many pods in a row have failed, if one was just deleted for that.
@@ -287,7 +290,7 @@ impl Applier<'_> {
                 Some(_) => Err(ApplyError::Foreign { object: format!("Pod/{}", observed.name_any()) }),
             };
         }
-        match (decide(wanted, observed, self.now), wanted, observed) {
+        match (decide(wanted, observed, self.signer, self.now), wanted, observed) {
             (Step::Create, Some(wanted), _) => {
                 Ok((PodOutcome::Present(Box::new(self.create_pod(wanted).await?)), None))
             }
@@ -472,12 +475,14 @@ mod tests {
     async fn a_pod_is_deleted_by_its_uid() {
         let (client, request) = api_server().await;
         let events = Events::new(client.clone());
+        let signer = fixtures::signer();
         let agent = kube::core::DeserializeGuard(Ok(fixtures::agent("a")));
         let pod: Pod = fixtures::object(json!({ "apiVersion": "v1", "kind": "Pod",
             "metadata": { "name": "redoubt-agent-a", "namespace": "team", "uid": "uid-of-the-pod" } }));
         let applier = Applier {
             client: &client,
             events: &events,
+            signer: &signer,
             agent: &agent,
             attempt: 0,
             now: Timestamp::UNIX_EPOCH,

@@ -6,13 +6,19 @@ use std::sync::Arc;
 use redoubt_crds::{
     Agent, AgentRuntime, AgentSpec, Images, IsolationClass, IsolationClassSpec, Limits, Model, names,
 };
+use redoubt_policy::SigningKey;
 use serde_json::json;
 
 use super::dereference::Dereferenced;
 use crate::inbound::InboundKeys;
+use crate::signing::Signer;
 
 pub(crate) const IMAGE: &str =
     "r.example/i@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+pub(crate) fn signer() -> Signer {
+    Signer::from_pkcs8(&SigningKey::generate().unwrap()).unwrap()
+}
 
 pub(crate) fn agent(name: &str) -> Agent {
     let mut agent = Agent::new(

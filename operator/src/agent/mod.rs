@@ -38,7 +38,7 @@ use crate::conditions::news;
 use crate::events::Events;
 use crate::inbound::InboundKeys;
 use crate::index::WatchedAgent;
-use crate::signing::Signer;
+use crate::signing::Keys;
 use crate::stores::World;
 
 use announce::{Announcement, announce, line};
@@ -62,8 +62,8 @@ pub struct Context {
     pub client: Client,
     /// What is known of the cluster.
     pub world: Arc<World>,
-    /// Signs policies.
-    pub signer: Signer,
+    /// The keys that policies are signed with.
+    pub keys: Arc<Keys>,
     /// How callers are verified.
     pub inbound: watch::Receiver<Arc<InboundKeys>>,
     /// Writes events.
@@ -111,9 +111,11 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
     let reference = ObjectRef::from_obj(&*watched);
     let inbound = context.inbound.borrow().clone();
     let (read, observed) = dereference::dereference(&context.world, agent, inbound);
+    let signer = context.keys.signer();
     let applier = Applier {
         client: &context.client,
         events: &context.events,
+        signer: &signer,
         agent: &watched,
         attempt: context.attempt(&reference),
         now,
@@ -125,7 +127,7 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
         // After a restore of etcd, a pod may have a newer policy than anything here tells of.
         validated.held(report.as_ref().map_or(0, |report| report.epoch));
         let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
-        build::build(&validated, &context.signer, milliseconds)
+        build::build(&validated, &signer, milliseconds)
             .map(|children| (validated, children))
             .map_err(|error| vec![cannot_build(agent, &error)])
     });
@@ -172,8 +174,9 @@ async fn stop(watched: &WatchedAgent, context: &Context, why: &str) -> Result<Ac
     if observed.pod.is_some() {
         info!(namespace, agent = watched.name_any(), why, "the pod is not to run");
     }
-    let (client, events) = (&context.client, &context.events);
-    Applier { client, events, agent: watched, attempt: 0, now: Timestamp::now() }.stop(&observed).await?;
+    let (client, events, signer) = (&context.client, &context.events, &context.keys.signer());
+    let now = Timestamp::now();
+    Applier { client, events, signer, agent: watched, attempt: 0, now }.stop(&observed).await?;
     Ok(Action::requeue(RESYNC))
 }
 

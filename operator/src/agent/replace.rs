@@ -5,7 +5,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
-use super::build::{ATTEMPT, MIN_EPOCH, POD_HASH};
+use super::build::{ATTEMPT, MIN_EPOCH, POD_HASH, POLICY_KEY_FLAG};
+use crate::signing::Signer;
 
 /// Wait before the first replacement of a pod that failed.
 pub const BACKOFF_FIRST: SignedDuration = SignedDuration::from_secs(5);
@@ -23,6 +24,8 @@ pub enum Why {
     Changed,
     /// Someone changed its images or labels, or put a container into it.
     Tampered,
+    /// Nothing announces today's key under the one that it knows.
+    KeyUnknown,
     /// Its sidecar never came up, and there is a newer policy.
     Outdated,
     /// It failed.
@@ -41,6 +44,7 @@ impl Why {
             Self::Unwanted => "the Agent is suspended or not accepted",
             Self::Changed => "it is built differently now",
             Self::Tampered => "its images or labels were changed, or a container was put into it",
+            Self::KeyUnknown => "no announcement leads from the key in its arguments to the one that signs policies now",
             Self::Outdated => "its sidecar did not come up, and there is a newer policy",
             Self::Failed => "it failed",
             Self::Finished => "it finished",
@@ -78,9 +82,9 @@ pub enum Step {
     },
 }
 
-/// Decides. `wanted` is the pod as built, `actual` as the API server has it.
+/// Decides. `wanted` is the pod as built, `actual` as the API server has it; `signer` tells which keys lead to today's.
 #[must_use]
-pub fn decide(wanted: Option<&Pod>, actual: Option<&Pod>, now: Timestamp) -> Step {
+pub fn decide(wanted: Option<&Pod>, actual: Option<&Pod>, signer: &Signer, now: Timestamp) -> Step {
     let (wanted, actual) = match (wanted, actual) {
         (None, None) => return Step::Nothing,
         (Some(_), None) => return Step::Create,
@@ -90,6 +94,9 @@ pub fn decide(wanted: Option<&Pod>, actual: Option<&Pod>, now: Timestamp) -> Ste
     };
     if annotation(wanted, POD_HASH) != annotation(actual, POD_HASH) {
         return Step::Delete { why: Why::Changed, attempt: 0 };
+    }
+    if !pinned_keys(actual).all(|key| signer.leads_from(key)) {
+        return Step::Delete { why: Why::KeyUnknown, attempt: 0 };
     }
     if tampered(wanted, actual) {
         return Step::Delete { why: Why::Tampered, attempt: 0 };
@@ -115,6 +122,16 @@ pub fn container_status<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerSta
 
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
     pod.annotations().get(key)
+}
+
+/// The keys in the arguments of the sidecar and the hands.
+fn pinned_keys(pod: &Pod) -> impl Iterator<Item = &str> {
+    let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    containers.filter_map(|container| {
+        let args = container.args.as_ref()?;
+        let flag = args.iter().position(|arg| arg == POLICY_KEY_FLAG)?;
+        args.get(flag.checked_add(1)?).map(String::as_str)
+    })
 }
 
 fn number(pod: &Pod, key: &str) -> u64 {

@@ -1,6 +1,9 @@
+use redoubt_policy::SigningKey;
+use redoubt_policy::envelope::keyring::{announce, appended};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::agent::fixtures::signer;
 
 const NOW: i64 = 100_000;
 
@@ -58,7 +61,7 @@ fn terminated(second: i64) -> Value {
 
 fn check(actual: Option<&Pod>, expected: Step) {
     let now = Timestamp::from_second(NOW).unwrap();
-    assert_eq!(decide(Some(&wanted()), actual, now), expected);
+    assert_eq!(decide(Some(&wanted()), actual, &signer(), now), expected);
 }
 
 fn delete(why: Why, attempt: u32) -> Step {
@@ -71,8 +74,8 @@ fn without_reasons_it_stays() {
     check(Some(&actual(&json!({}))), Step::Keep);
     check(Some(&actual(&json!({ "metadata": { "labels": { "more": "x" } } }))), Step::Keep);
     let now = Timestamp::from_second(NOW).unwrap();
-    assert_eq!(decide(None, None, now), Step::Nothing);
-    assert_eq!(decide(None, Some(&actual(&json!({}))), now), delete(Why::Unwanted, 0));
+    assert_eq!(decide(None, None, &signer(), now), Step::Nothing);
+    assert_eq!(decide(None, Some(&actual(&json!({}))), &signer(), now), delete(Why::Unwanted, 0));
 }
 
 #[test]
@@ -81,7 +84,7 @@ fn never_two_at_once() {
         json!({ "metadata": { "deletionTimestamp": at(NOW - 9000) }, "status": { "phase": "Failed" } });
     check(Some(&actual(&going)), Step::WaitGone);
     let now = Timestamp::from_second(NOW).unwrap();
-    assert_eq!(decide(None, Some(&actual(&going)), now), Step::WaitGone);
+    assert_eq!(decide(None, Some(&actual(&going)), &signer(), now), Step::WaitGone);
 }
 
 #[test]
@@ -102,6 +105,32 @@ fn what_changed_is_replaced_at_once() {
         Some(&actual(&json!({ "metadata": { "labels": { "redoubt.dev/agent": "b" } } }))),
         delete(Why::Tampered, 0),
     );
+}
+
+#[test]
+fn a_pod_stays_as_long_as_its_key_leads_to_todays() {
+    let keys: Vec<SigningKey> =
+        (0..3).map(|_| SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap()).collect();
+    let now = Timestamp::from_second(NOW).unwrap();
+    let step = |egress: &SigningKey, tools: &SigningKey, announcements: &str| {
+        let args = |key: &SigningKey| json!(["--policy", "p", "--policy-key", key.public().to_string(), "--x"]);
+        let pod = actual(&json!({ "spec": { "initContainers": [
+            { "name": "egress", "image": "e", "args": args(egress) },
+            { "name": "tools", "image": "t", "args": args(tools) },
+        ] } }));
+        let pkcs8 = SigningKey::generate().unwrap();
+        let next = SigningKey::from_pkcs8(&pkcs8).unwrap().public();
+        let last = announce(&next, &keys[1]).unwrap();
+        let signer = Signer::from_pkcs8(&pkcs8).unwrap().with_announcements(appended(announcements, &last));
+        decide(Some(&wanted()), Some(&pod), &signer, now)
+    };
+    let chain = announce(&keys[1].public(), &keys[0]).unwrap();
+    assert_eq!(step(&keys[0], &keys[0], &chain), Step::Keep);
+    assert_eq!(step(&keys[1], &keys[1], &chain), Step::Keep);
+    assert_eq!(step(&keys[1], &keys[1], ""), Step::Keep);
+    assert_eq!(step(&keys[0], &keys[0], ""), delete(Why::KeyUnknown, 0));
+    assert_eq!(step(&keys[2], &keys[2], &chain), delete(Why::KeyUnknown, 0));
+    assert_eq!(step(&keys[0], &keys[2], &chain), delete(Why::KeyUnknown, 0));
 }
 
 #[test]

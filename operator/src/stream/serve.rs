@@ -10,6 +10,7 @@ use kube::Client;
 use kube::runtime::reflector::ObjectRef;
 use redoubt_crds::names;
 use redoubt_policy::envelope::ENVELOPE_KEY;
+use redoubt_policy::envelope::keyring::ANNOUNCEMENTS_KEY;
 use redoubt_policy::wire::PAYLOAD_TYPE;
 use redoubt_stream::{
     Alive, Follow, FollowService, FromOperator, FromSidecar, Outgoing, Policy, Status, Streaming,
@@ -262,8 +263,10 @@ impl Server {
 
 /// What a sidecar is sent of its Agent's ConfigMap.
 fn policy(map: &ConfigMap) -> Option<Policy> {
-    let envelope = map.data.as_ref()?.get(ENVELOPE_KEY)?;
-    Some(Policy { envelope: envelope.clone().into() })
+    let data = map.data.as_ref()?;
+    let envelope = data.get(ENVELOPE_KEY)?;
+    let announcements = data.get(ANNOUNCEMENTS_KEY).cloned().unwrap_or_default();
+    Some(Policy { envelope: envelope.clone().into(), announcements })
 }
 
 fn cut(text: &str) -> String {

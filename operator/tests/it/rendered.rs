@@ -138,6 +138,7 @@ fn good_values_are_rendered_and_every_pod_is_restricted_and_by_digest() {
         json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}}),
         json!({"resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}}),
         json!({"log": "debug,kube=warn"}),
+        json!({"signingKey": {"rotation": "2026-11"}}),
         json!({"global": {"of": "a parent chart"}}),
         json!({"image": format!("localhost:5000/r:1.0@sha256:{}", "0".repeat(64))}),
     ];
@@ -176,6 +177,17 @@ fn values_say_what_is_installed() {
         assert_eq!(["view", "edit", "admin"].map(label), [aggregate; 3]);
         assert_eq!(["platform-viewer", "platform-user", "platform-admin"].map(label), [false; 3]);
     }
+    let asked = |more: &Value| {
+        let objects = with(more).unwrap();
+        let secret = objects.iter().find(|object| object["kind"] == "Secret").unwrap();
+        assert!(secret["data"].is_null() && secret["stringData"].is_null(), "the operator's alone");
+        secret["metadata"]["annotations"]["redoubt.dev/rotate-key"].clone()
+    };
+    // As with --reuse-values of a release that had no such value.
+    for none in [json!({}), json!({"signingKey": {"rotation": ""}}), json!({"signingKey": null})] {
+        assert_eq!(asked(&none), Value::Null, "{none}");
+    }
+    assert_eq!(asked(&json!({"signingKey": {"rotation": "2026-11"}})), "2026-11");
     let objects =
         with(&json!({"networkPolicy": {"apiServer": {"ports": [6443], "cidrs": ["10.0.0.1/32"]}}})).unwrap();
     let policy = objects.iter().find(|object| object["kind"] == "NetworkPolicy").unwrap();
@@ -209,6 +221,8 @@ fn values_that_are_mistyped_or_unsafe_are_refused_by_name() {
         (json!({"resources": {"limits": {"memory": "1 GB"}}}), "memory"),
         (json!({"tolerations": [{"effects": "NoSchedule"}]}), "effects"),
         (json!({"log": "info\n--namespace"}), "log"),
+        (json!({"signingKey": {"rotation": 2026}}), "rotation"),
+        (json!({"signingKey": {"rotation": "x".repeat(254)}}), "rotation"),
     ];
     for (more, field) in &bad {
         let error = with(more).map(|_| ()).expect_err(&format!("{more} was rendered"));

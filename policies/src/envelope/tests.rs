@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::wire::{Audit, Explanation, Inbound};
 
-fn policy() -> PodPolicy {
+pub(super) fn policy() -> PodPolicy {
     PodPolicy {
         agent: agent(),
         epoch: 7,
@@ -24,11 +24,11 @@ fn policy() -> PodPolicy {
     }
 }
 
-fn agent() -> AgentIdentity {
+pub(super) fn agent() -> AgentIdentity {
     AgentIdentity { namespace: "team".to_owned(), name: "coder".to_owned(), uid: "uid-1".to_owned() }
 }
 
-fn key() -> SigningKey {
+pub(super) fn key() -> SigningKey {
     SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap()
 }
 

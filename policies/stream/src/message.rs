@@ -88,6 +88,8 @@ pub mod from_operator {
 pub struct Policy {
     #[prost(bytes = "bytes", tag = "1")]
     pub envelope: bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub announcements: String,
 }
 
 impl From<from_sidecar::Kind> for FromSidecar {
@@ -114,6 +116,7 @@ mod tests {
         let first = |message: Vec<u8>| message[0];
         let hello = || Hello::default();
         let ack = || Ack::default();
+        let policy = || Policy::default();
         [
             (
                 "FromSidecar",
@@ -149,7 +152,8 @@ mod tests {
                 "alive",
                 first(FromOperator::from(from_operator::Kind::Alive(Alive {})).encode_to_vec()),
             ),
-            ("Policy", "envelope", first(Policy { envelope: "x".into() }.encode_to_vec())),
+            ("Policy", "envelope", first(Policy { envelope: "x".into(), ..policy() }.encode_to_vec())),
+            ("Policy", "announcements", first(Policy { announcements: text(), ..policy() }.encode_to_vec())),
         ]
         .into()
     }
@@ -189,7 +193,7 @@ mod tests {
         let newer = |known: Vec<u8>| [&[0x9a, 0x06, 0x02, 1, 2], known.as_slice()].concat();
         let hello = Hello { version: "v".to_owned(), epoch: 7, ..Hello::default() };
         assert_eq!(Hello::decode(newer(hello.encode_to_vec()).as_slice()).unwrap(), hello);
-        let policy = Policy { envelope: "{}".into() };
+        let policy = Policy { envelope: "{}".into(), announcements: "{}\n".to_owned() };
         assert_eq!(Policy::decode(newer(policy.encode_to_vec()).as_slice()).unwrap(), policy);
         // A message of an unknown kind is none that is known.
         assert_eq!(FromOperator::decode(newer(Vec::new()).as_slice()).unwrap().message, None);

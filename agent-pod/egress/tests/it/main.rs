@@ -16,6 +16,7 @@ mod lifecycle;
 mod program;
 mod reflection;
 mod requests;
+mod rotation;
 mod stream;
 mod support;
 mod tunnels;

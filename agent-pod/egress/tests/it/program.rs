@@ -1,6 +1,7 @@
 //! The program itself: what it does to its process, what it prints, how it ends.
 
 use std::io::Read as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -17,6 +18,11 @@ use crate::support::{Double, Issuer, SECRET, TestCa, exchange, parse, policy, va
 const EGRESS_UID: u32 = 65001;
 
 fn start(dir: &Path, key: &SigningKey, health: u16) -> Child {
+    start_with(dir, key, health, ("127.0.0.1:1", &TestCa::new().der))
+}
+
+/// With the policy stream at an address, and its authority.
+pub(crate) fn start_with(dir: &Path, key: &SigningKey, health: u16, operator: (&str, &str)) -> Child {
     let own = rustix::process::getuid().as_raw();
     let path = |name: &str| dir.join(name).display().to_string();
     // A copy, because the folder that it was built in may be closed to that user.
@@ -39,9 +45,9 @@ fn start(dir: &Path, key: &SigningKey, health: u16) -> Child {
         "--min-epoch",
         "100",
         "--operator",
-        "127.0.0.1:1",
+        operator.0,
         "--operator-ca",
-        &TestCa::new().der,
+        operator.1,
         "--operator-token",
         &path("tokens/main/token"),
         "--socket",
@@ -70,19 +76,35 @@ fn start(dir: &Path, key: &SigningKey, health: u16) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn output(mut child: Child) -> (Option<i32>, String, String) {
+pub(crate) fn output(mut child: Child) -> (Option<i32>, String, String) {
     let (mut out, mut err) = (String::new(), String::new());
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
     (child.wait().unwrap().code(), out, err)
 }
 
-struct Dir(std::path::PathBuf);
+pub(crate) struct Dir(pub(crate) std::path::PathBuf);
 
 impl Drop for Dir {
     fn drop(&mut self) {
         let _gone = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Whether it has said that it is started, after a while.
+pub(crate) async fn is_started(health: SocketAddr) -> bool {
+    for _ in 0..600 {
+        if let Ok(mut stream) = TcpStream::connect(health).await {
+            let bytes =
+                exchange(&mut stream, b"GET /startupz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    .await;
+            if parse(&bytes, false).is_some_and(|it| it.status == 200) {
+                return true;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
 }
 
 #[tokio::test]
@@ -106,19 +128,7 @@ async fn it_hides_its_memory_prints_no_secret_and_ends_when_told() {
     std::fs::write(dir.0.join("policy.json"), signed).unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let child = start(&dir.0, &key, free.port());
-    let mut ready = false;
-    for _ in 0..200 {
-        if let Ok(mut stream) = TcpStream::connect(free).await {
-            let bytes =
-                exchange(&mut stream, b"GET /startupz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-                    .await;
-            ready = parse(&bytes, false).is_some_and(|it| it.status == 200);
-        }
-        if ready {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let ready = is_started(free).await;
     let id = child.id();
     let limits = std::fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap().to_owned();

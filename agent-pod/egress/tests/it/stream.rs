@@ -23,9 +23,9 @@ use tokio::net::TcpListener;
 use crate::support::{Setup, Step, World, exchange, new_key, parse};
 
 /// The operator: its server, and a cluster with one Agent.
-struct Operator {
-    address: String,
-    ca: String,
+pub(crate) struct Operator {
+    pub(crate) address: String,
+    pub(crate) ca: String,
     hub: Arc<Hub>,
     cluster: Arc<Cluster>,
 }
@@ -100,7 +100,7 @@ async fn api_server(cluster: Arc<Cluster>) -> kube::Client {
 }
 
 impl Operator {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (key, certificate) = Authority::generate().unwrap();
         let authority = Authority::load(&key, &certificate).unwrap();
         let ca = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, authority.certificate());
@@ -119,7 +119,7 @@ impl Operator {
         Self { address, ca, hub, cluster }
     }
 
-    fn setup(&self, key: &Arc<SigningKey>) -> Setup {
+    pub(crate) fn setup(&self, key: &Arc<SigningKey>) -> Setup {
         Setup {
             operator: Some((self.address.clone(), self.ca.clone())),
             key: Some(Arc::clone(key)),
@@ -128,17 +128,23 @@ impl Operator {
     }
 
     /// The watch tells of another ConfigMap.
-    fn publish(&self, envelope: String) {
+    pub(crate) fn publish(&self, envelope: String) {
+        self.publish_with(envelope, "");
+    }
+
+    /// The same, with announcements of keys.
+    pub(crate) fn publish_with(&self, envelope: String, announcements: &str) {
         let version = self.cluster.version.fetch_add(1, Ordering::Relaxed).to_string();
         let map =
-            json!({ "metadata": { "resourceVersion": version }, "data": { "policy.dsse.json": envelope } });
+            json!({ "metadata": { "resourceVersion": version }, "data": {
+                "policy.dsse.json": envelope, "keys.dsse.jsonl": announcements } });
         *self.cluster.map.lock().unwrap() = Some(Arc::new(serde_json::from_value(map).unwrap()));
         let agent = ("team".to_owned(), "helper".to_owned());
         self.hub.changed(&agent, || self.cluster.map.lock().unwrap().clone());
     }
 
     /// Waits until the sidecar has said something of this kind.
-    async fn report(&self, fits: impl Fn(&Report) -> bool) -> Report {
+    pub(crate) async fn report(&self, fits: impl Fn(&Report) -> bool) -> Report {
         for _ in 0..1000 {
             if let Some(report) = self.hub.reported("team", "helper").filter(|it| fits(it)) {
                 return report;

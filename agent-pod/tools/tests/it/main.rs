@@ -16,6 +16,7 @@ mod world;
 
 use std::sync::atomic::Ordering;
 
+use redoubt_policy::envelope::keyring::announce;
 use serde_json::{Value, json};
 use upstream::{Received, Step, Upstream, whole};
 use world::{World, policy, start_refused};
@@ -249,6 +250,39 @@ async fn a_newer_policy_takes_over_and_nothing_else_does() {
         (!second.received().is_empty()).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_key_follows_announcements_and_never_goes_back() {
+    let (first, second) = (Upstream::start(echo()).await, Upstream::start(echo()).await);
+    let world = World::start(&first.url, &[]).await;
+    let served = || async { world.call("shop__get", json!({"id": "1"}), &world.next_id()).await.0 };
+    let at = |url: &str, epoch: u64| {
+        let mut policy = policy(url);
+        policy.epoch = epoch;
+        policy
+    };
+    let patience = redoubt_tools::policy::PERIOD + std::time::Duration::from_millis(700);
+    let next = world::new_key();
+    let rotated = world::signed(&at(&second.url, 8), &next);
+    let forged = announce(&next.public(), &world::new_key()).unwrap();
+    for announcements in ["", &forged] {
+        world.announce(announcements);
+        world.replace_policy(&rotated);
+        tokio::time::sleep(patience).await;
+        assert_eq!((served().await, second.received().len()), (200, 0));
+    }
+    world.announce(&announce(&next.public(), world.key()).unwrap());
+    upstream::until("the policy of the next key", || async {
+        assert_eq!(served().await, 200);
+        (!second.received().is_empty()).then_some(())
+    })
+    .await;
+    let before = first.received().len();
+    world.announce("");
+    world.replace_policy(&world.sign(&at(&first.url, 9)));
+    tokio::time::sleep(patience).await;
+    assert_eq!((served().await, first.received().len()), (200, before), "the old key");
 }
 
 #[test]

@@ -101,6 +101,15 @@ impl World {
         replace(&self.policy, bytes);
     }
 
+    /// Announcements of keys, beside the policy.
+    pub fn announce(&self, lines: &str) {
+        replace(&self.policy.with_file_name("keys.dsse.jsonl"), lines.as_bytes());
+    }
+
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     pub async fn call(&self, name: &str, arguments: Value, id: &str) -> (u16, Value) {
         let body = json!({"name": name, "arguments": arguments, "callId": id}).to_string();
         let (status, _, body) = pod::exchange(&self.socket, "POST", "/v1/call", &body).await;

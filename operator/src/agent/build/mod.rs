@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use redoubt_crds::{Agent, names};
+use redoubt_policy::envelope::keyring::ANNOUNCEMENTS_KEY;
 use redoubt_policy::envelope::{ENVELOPE_KEY, KeyError};
 use redoubt_policy::wire::AgentConfig;
 
@@ -18,7 +19,7 @@ use super::revision;
 use super::validate::ValidatedAgent;
 use crate::signing::Signer;
 
-pub use pod::{AGENT_UID, EGRESS_UID, TOOLS_UID};
+pub use pod::{AGENT_UID, EGRESS_UID, POLICY_KEY_FLAG, TOOLS_UID};
 pub use policy::{Epoch, next_epoch};
 
 /// Annotation of the ConfigMap: digest of the policy without its epoch.
@@ -77,6 +78,8 @@ pub fn build(agent: &ValidatedAgent, signer: &Signer, now: u64) -> Result<Childr
             },
             data: Some(BTreeMap::from([
                 (ENVELOPE_KEY.to_owned(), signed.envelope),
+                // In one object with what the newest key signed, so that both come together.
+                (ANNOUNCEMENTS_KEY.to_owned(), signer.announcements().to_owned()),
                 (AGENT_CONFIG_KEY.to_owned(), config),
             ])),
             ..Default::default()

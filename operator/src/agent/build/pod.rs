@@ -12,7 +12,6 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 use redoubt_crds::names;
-use redoubt_policy::VerifyingKey;
 use redoubt_policy::quantity::smaller;
 
 use super::{ATTEMPT, INBOUND_PORT, MIN_EPOCH, POD_HASH, metadata};
@@ -30,6 +29,9 @@ pub const TOOLS_UID: i64 = 65002;
 /// Uid and gid of the brain.
 pub const AGENT_UID: i64 = 65003;
 
+/// What precedes the key in the arguments of the sidecar and the hands.
+pub const POLICY_KEY_FLAG: &str = "--policy-key";
+
 const HEALTH_PORT: u16 = 8081;
 const GRACE_SECONDS: i64 = 30;
 const EGRESS_SOCKET: &str = "/run/redoubt/egress/egress.sock";
@@ -43,9 +45,10 @@ pub(super) fn build(
     epoch: u64,
     config: &str,
 ) -> Result<Pod, serde_json::Error> {
-    // The epoch is left out of the hash: a new policy alone needs no new pod. The brain's configuration is in it, because
-    // the brain reads it once.
-    let hashed = serde_json::to_string(&(spec(agent, signer, 0), config))?;
+    // Epoch and key are left out of the hash: a new policy alone needs no new pod, and whether a pod with another key may
+    // stay is told by that key. The brain's configuration is in it, because the brain reads it once.
+    let pinned = Pinned { key: String::new(), operator_ca: signer.operator_ca(), epoch: 0 };
+    let hashed = serde_json::to_string(&(spec(agent, &pinned), config))?;
     let hash = sha256_hex(hashed.as_bytes());
     let mut metadata = metadata(&agent.agent);
     metadata.annotations = Some(BTreeMap::from([
@@ -53,7 +56,15 @@ pub(super) fn build(
         (MIN_EPOCH.to_owned(), epoch.to_string()),
         (ATTEMPT.to_owned(), "0".to_owned()),
     ]));
-    Ok(Pod { metadata, spec: Some(spec(agent, signer, epoch)), status: None })
+    let pinned = Pinned { key: signer.public().to_string(), epoch, ..pinned };
+    Ok(Pod { metadata, spec: Some(spec(agent, &pinned)), status: None })
+}
+
+/// What the pod knows the operator and its policies by.
+struct Pinned<'a> {
+    key: String,
+    operator_ca: &'a str,
+    epoch: u64,
 }
 
 fn sha256_hex(bytes: &[u8]) -> String {
@@ -61,7 +72,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn spec(agent: &ValidatedAgent, signer: &Signer, epoch: u64) -> PodSpec {
+fn spec(agent: &ValidatedAgent, pinned: &Pinned<'_>) -> PodSpec {
     let placement = &agent.agent.spec.placement;
     PodSpec {
         service_account_name: Some(names::child(&agent.agent.name_any())),
@@ -76,7 +87,7 @@ fn spec(agent: &ValidatedAgent, signer: &Signer, epoch: u64) -> PodSpec {
             seccomp_profile: Some(runtime_default()),
             ..Default::default()
         }),
-        init_containers: Some(vec![egress(agent, signer, epoch), tools(agent, signer.public(), epoch)]),
+        init_containers: Some(vec![egress(agent, pinned), tools(agent, pinned)]),
         containers: vec![brain(agent)],
         volumes: Some(volumes::all(&agent.agent, &agent.vault_tokens)),
         node_selector: (!placement.node_selector.is_empty()).then(|| placement.node_selector.clone()),
@@ -96,11 +107,11 @@ fn toleration(wanted: &redoubt_crds::Toleration) -> Toleration {
     }
 }
 
-fn egress(agent: &ValidatedAgent, signer: &Signer, epoch: u64) -> Container {
-    let mut args = policy_args(agent, signer.public(), epoch);
+fn egress(agent: &ValidatedAgent, pinned: &Pinned<'_>) -> Container {
+    let mut args = policy_args(agent, pinned);
     args.extend(flags(&[
         ("--operator", &operator()),
-        ("--operator-ca", signer.operator_ca()),
+        ("--operator-ca", pinned.operator_ca),
         ("--operator-token", volumes::OPERATOR_TOKEN),
         ("--socket", EGRESS_SOCKET),
         ("--inbound", &format!("0.0.0.0:{INBOUND_PORT}")),
@@ -128,14 +139,14 @@ fn operator() -> String {
     format!("{}.{}.svc:{}", names::POLICY_SERVICE, names::OPERATOR_NAMESPACE, stream::PORT)
 }
 
-fn tools(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> Container {
+fn tools(agent: &ValidatedAgent, pinned: &Pinned<'_>) -> Container {
     let jail = flags(&[
         ("--verdict", EGRESS_SOCKET),
         ("--allow-write", volumes::TOOLS_SOCKET_DIR),
         ("--allow-read", volumes::POLICY_DIR),
     ]);
     let mut args: Vec<String> = jail.into_iter().chain(["--".into(), "/redoubt-tools".into()]).collect();
-    args.extend(policy_args(agent, key, epoch));
+    args.extend(policy_args(agent, pinned));
     args.extend(flags(&[
         ("--egress", EGRESS_SOCKET),
         ("--listen", TOOLS_SOCKET),
@@ -174,15 +185,15 @@ fn brain(agent: &ValidatedAgent) -> Container {
 }
 
 /// What tells a process which policy to accept.
-fn policy_args(agent: &ValidatedAgent, key: &VerifyingKey, epoch: u64) -> Vec<String> {
+fn policy_args(agent: &ValidatedAgent, pinned: &Pinned<'_>) -> Vec<String> {
     let identity = &agent.policy.agent;
     flags(&[
         ("--policy", volumes::POLICY_FILE),
-        ("--policy-key", &key.to_string()),
+        (POLICY_KEY_FLAG, &pinned.key),
         ("--agent-namespace", &identity.namespace),
         ("--agent-name", &identity.name),
         ("--agent-uid", &identity.uid),
-        ("--min-epoch", &epoch.to_string()),
+        ("--min-epoch", &pinned.epoch.to_string()),
     ])
 }
 

@@ -7,12 +7,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::agent::dereference::Dereferenced;
-use crate::agent::fixtures::{agent, agent_with, object, read};
+use crate::agent::fixtures::{agent, agent_with, object, read, signer};
 use crate::agent::validate::validate;
-
-fn signer() -> Signer {
-    Signer::from_pkcs8(&SigningKey::generate().unwrap()).unwrap()
-}
 
 /// An Agent with a binding and a caller.
 fn full() -> Dereferenced {
@@ -212,7 +208,10 @@ fn volumes() {
     );
     assert_eq!(
         find("policy")["configMap"]["items"],
-        json!([{ "key": "policy.dsse.json", "path": "policy.dsse.json" }])
+        json!([
+            { "key": "policy.dsse.json", "path": "policy.dsse.json" },
+            { "key": "keys.dsse.jsonl", "path": "keys.dsse.jsonl" },
+        ])
     );
     assert_eq!(find("agent")["configMap"]["items"], json!([{ "key": "agent.json", "path": "agent.json" }]));
     for name in ["egress-socket", "tools-socket", "agent-socket"] {
@@ -265,7 +264,10 @@ fn the_hash_follows_the_pod_and_not_the_policy() {
     );
     let other = Signer::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
     let pod = built(full(), &other, 1000).pod.unwrap();
-    assert_ne!(first, pod.metadata.annotations.unwrap()[POD_HASH], "another key");
+    assert_eq!(first, pod.metadata.annotations.unwrap()[POD_HASH], "another key, which is judged by itself");
+    let authority = signer.with_operator_ca(b"another");
+    let pod = built(full(), &authority, 1000).pod.unwrap();
+    assert_ne!(first, pod.metadata.annotations.unwrap()[POD_HASH], "another authority");
 }
 
 #[test]
@@ -413,6 +415,14 @@ fn a_policy_is_signed_anew_only_when_it_must() {
     assert_eq!(epoch(foreign, &signer, 3000), 3000, "something else in its place");
     let other = Signer::from_pkcs8(&SigningKey::generate().unwrap()).unwrap();
     assert_eq!(epoch(same, &other, 4000), 4000, "another key");
+}
+
+#[test]
+fn announcements_are_beside_the_policy_that_they_lead_to() {
+    let data = |signer: &Signer| built(full(), signer, 1).config_map.data.unwrap();
+    assert_eq!(data(&signer())["keys.dsse.jsonl"], "", "always there, because the pod mounts it");
+    let announced = signer().with_announcements("{}\n".to_owned());
+    assert_eq!(data(&announced)["keys.dsse.jsonl"], "{}\n");
 }
 
 #[test]

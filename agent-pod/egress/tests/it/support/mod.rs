@@ -379,10 +379,15 @@ impl World {
 
     /// The policy that it began with, of another epoch and after a change, signed.
     pub(crate) fn signed(&self, epoch: u64, change: impl Fn(&mut Value)) -> String {
+        self.signed_by(&self.key, epoch, change)
+    }
+
+    /// The same, signed by another key.
+    pub(crate) fn signed_by(&self, key: &SigningKey, epoch: u64, change: impl Fn(&mut Value)) -> String {
         let vault = format!("https://127.0.0.1:{}", self.vault.address.port());
         let mut wanted = policy(&self.ca.pem, &vault, &self.ca.pem, &self.issuer.inbound(), epoch);
         change(&mut wanted);
-        sign(&serde_json::from_value(wanted).unwrap(), &self.key).unwrap()
+        sign(&serde_json::from_value(wanted).unwrap(), key).unwrap()
     }
 
     /// A policy of this epoch takes the place of the one that is mounted.

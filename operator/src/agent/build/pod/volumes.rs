@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt as _;
 use redoubt_crds::{Agent, names};
 use redoubt_policy::envelope::ENVELOPE_KEY;
+use redoubt_policy::envelope::keyring::ANNOUNCEMENTS_KEY;
 
 use super::super::AGENT_CONFIG_KEY;
 use crate::agent::validate::VaultToken;
@@ -31,8 +32,8 @@ const TOKEN_SECONDS: i64 = 600;
 
 pub(super) fn all(agent: &Agent, tokens: &[VaultToken]) -> Vec<Volume> {
     let mut volumes = vec![
-        config(agent, "policy", ENVELOPE_KEY),
-        config(agent, "agent", AGENT_CONFIG_KEY),
+        config(agent, "policy", &[ENVELOPE_KEY, ANNOUNCEMENTS_KEY]),
+        config(agent, "agent", &[AGENT_CONFIG_KEY]),
         operator_token(),
         socket("egress-socket"),
         socket("tools-socket"),
@@ -83,12 +84,13 @@ pub(super) fn of_agent() -> Vec<VolumeMount> {
     ]
 }
 
-fn config(agent: &Agent, name: &str, key: &str) -> Volume {
+fn config(agent: &Agent, name: &str, keys: &[&str]) -> Volume {
+    let item = |key: &&str| KeyToPath { key: (*key).to_owned(), path: (*key).to_owned(), mode: None };
     Volume {
         name: name.to_owned(),
         config_map: Some(ConfigMapVolumeSource {
             name: names::child(&agent.name_any()),
-            items: Some(vec![KeyToPath { key: key.to_owned(), path: key.to_owned(), mode: None }]),
+            items: Some(keys.iter().map(item).collect()),
             default_mode: Some(0o444),
             optional: None,
         }),
