@@ -76,6 +76,16 @@ impl<K: Resource<DynamicType = ()> + 'static> Pending<K> {
         self.changed.notify_one();
     }
 
+    /// Adds a reference unless it is waiting among the many.
+    pub fn remind(&self, reference: ObjectRef<K>) {
+        let mut waiting = self.lock();
+        if !waiting.many.contains(&reference) {
+            waiting.single.insert(reference);
+        }
+        drop(waiting);
+        self.changed.notify_one();
+    }
+
     /// Adds references that single ones may overtake.
     pub fn add_many(&self, references: impl IntoIterator<Item = ObjectRef<K>>) {
         let mut waiting = self.lock();
@@ -158,6 +168,7 @@ mod tests {
         let pending = Arc::new(Pending::<Pod>::default());
         pending.add([reference("a"), reference("a"), reference("b")]);
         pending.add_many([reference("a"), reference("c")]);
+        pending.remind(reference("c"));
         pending.add([reference("a"), reference("c")]);
         let mut stream = std::pin::pin!(pending.stream());
         let mut given = Vec::new();
@@ -186,6 +197,9 @@ mod tests {
 
         pending.add([reference("new")]);
         assert_eq!(stream.next().now_or_never().unwrap().unwrap().name, "new");
+        let last = pending.lock().many.iter().next().unwrap().clone();
+        pending.remind(last);
+        assert!(stream.next().now_or_never().is_none(), "it has its place among the many");
         let of_single: Visit = Ok((reference("new"), ()));
         pending.visited(&of_single);
         assert!(stream.next().now_or_never().is_none());

@@ -102,7 +102,7 @@ pub async fn run(
     let client = fence.client(&connection.config, connection.unfenced.clone())?;
     tokio::select! {
         () = shutdown.clone() => Ok(()),
-        prepared = prepare(&client, connection.unfenced.clone(), &options) => {
+        prepared = prepare(&client, connection.unfenced.clone(), &fence, &options) => {
             let context = Arc::new(prepared?);
             health.set_ready();
             // Only from now on: one that leads before it knows everything would keep the others waiting.
@@ -159,6 +159,7 @@ async fn lead(
         }
         // Another has led meanwhile when this replica leads again.
         context.forget_attempts();
+        context.world.withdraw();
     }
 }
 
@@ -168,7 +169,12 @@ fn random() -> Result<String, RunError> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-async fn prepare(client: &Client, unfenced: Client, options: &Options) -> Result<Context, RunError> {
+async fn prepare(
+    client: &Client,
+    unfenced: Client,
+    fence: &Fence,
+    options: &Options,
+) -> Result<Context, RunError> {
     let (signer, authority) = signing::load(unfenced.clone(), &options.namespace).await?;
     let certificates = authority.server(&format!("{}.{}.svc", names::POLICY_SERVICE, options.namespace))?;
     let keys = Arc::new(inbound::fetch(client).await?);
@@ -186,6 +192,7 @@ async fn prepare(client: &Client, unfenced: Client, options: &Options) -> Result
         world,
         keys: Arc::new(Keys::new(client, &options.namespace, signer)),
         inbound,
+        fence: fence.clone(),
         events: Events::new(client.clone()),
         attempts: Default::default(),
     })
@@ -221,6 +228,7 @@ async fn visits(
     // What was waiting when another took over is not known any more.
     world.touch(Change::Everything);
     let events = Arc::new(Events::new(client.clone()));
+    let policies = agent::issue(context.clone(), shutdown.clone());
     let queue = world.queues.agents.stream().map(Ok::<_, Infallible>).take_until(shutdown.clone());
     let agents = applier(
         |watched, context| Box::pin(agent::visit(watched, context)),
@@ -299,8 +307,9 @@ async fn visits(
         ),
         accept::run(client, w.clone(), events, w.host_sets.clone(), w.queues.host_sets.clone(), shutdown),
     );
-    future::join3(
+    future::join4(
         agents,
+        policies,
         future::join5(other.0, other.1, other.2, other.3, other.4),
         future::join3(platform.0, platform.1, platform.2),
     )

@@ -17,7 +17,7 @@ use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use redoubt_crds::{
     AgentPolicyRevision, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
-    SecretBinding, Status, Tool, VaultConnection, names,
+    SecretBinding, Tool, VaultConnection, names,
 };
 use serde::de::DeserializeOwned;
 use tracing::warn;
@@ -82,6 +82,8 @@ pub struct World {
 pub struct Queues {
     /// Agents.
     pub agents: Arc<Pending<WatchedAgent>>,
+    /// Agents whose policy may have changed: it is sent before anything is written.
+    pub policies: Arc<Pending<WatchedAgent>>,
     /// Tools.
     pub tools: Arc<Pending<Guard<Tool>>>,
     /// EgressPolicies.
@@ -154,6 +156,9 @@ pub fn watch(client: &Client) -> Arc<World> {
         find_again(&world.agents, &touched);
         own_kind(&world.queues.agents, &world.agents, &touched);
         if let Touched::One(agent) = touched {
+            if !is_settled(&world.agents, &touched, |agent| agent.status.as_ref()?.observed_generation) {
+                world.queues.policies.add([ObjectRef::from_obj(agent)]);
+            }
             // Its place under a quota is free for another.
             let goes = agent.meta().deletion_timestamp.is_some() || is_gone(&world.agents, agent);
             if goes && world.has_quotas() {
@@ -170,7 +175,8 @@ pub fn watch(client: &Client) -> Arc<World> {
     });
     follow(w, client, all(), cluster_policies_in, |world, touched| {
         own_kind(&world.queues.cluster_policies, &world.cluster_policies, &touched);
-        if is_settled(&world.cluster_policies, &touched, |policy| policy.status.as_ref()) {
+        if is_settled(&world.cluster_policies, &touched, |policy| policy.status.as_ref()?.observed_generation)
+        {
             return;
         }
         world.queues.bindings.add_many(references(&world.bindings));
@@ -178,7 +184,7 @@ pub fn watch(client: &Client) -> Arc<World> {
     });
     follow(w, client, all(), host_sets_in, |world, touched| {
         own_kind(&world.queues.host_sets, &world.host_sets, &touched);
-        if is_settled(&world.host_sets, &touched, |set| set.status.as_ref()) {
+        if is_settled(&world.host_sets, &touched, |set| set.status.as_ref()?.observed_generation) {
             return;
         }
         world.queues.egress_policies.add_many(references(&world.egress_policies));
@@ -259,11 +265,22 @@ impl World {
             None => self.agents.state(),
         };
         let touched = index::touched(&change, agents.iter().map(AsRef::as_ref));
+        self.queues.policies.add(touched.iter().cloned());
         if touched.len() > FEW {
             self.queues.agents.add_many(touched);
         } else {
             self.queues.agents.add(touched);
         }
+    }
+
+    /// What this replica has issued does not count any more unless it is written.
+    pub fn withdraw(&self) {
+        self.hub.withdraw(|agent| self.config_map_of(agent));
+    }
+
+    /// The ConfigMap of the Agent of this namespace and name.
+    fn config_map_of(&self, (namespace, agent): &(String, String)) -> Option<Arc<ConfigMap>> {
+        self.config_maps.get(&ObjectRef::new(&names::child(agent)).within(namespace))
     }
 
     /// Whether some ClusterAgentPolicy limits how many Agents there may be.
@@ -322,13 +339,12 @@ fn is_gone<K: Resource<DynamicType = ()> + Clone>(store: &Store<K>, object: &K) 
 fn is_settled<K: Resource<DynamicType = ()> + Clone>(
     store: &Store<Guard<K>>,
     touched: &Touched<'_, Guard<K>>,
-    status: fn(&K) -> Option<&Status>,
+    observed: fn(&K) -> Option<i64>,
 ) -> bool {
     let Touched::One(guard) = touched else { return false };
     let Ok(object) = &guard.0 else { return false };
     let generation = object.meta().generation;
-    let observed = status(object).and_then(|status| status.observed_generation);
-    generation.is_some() && observed == generation && !is_gone(store, guard)
+    generation.is_some() && observed(object) == generation && !is_gone(store, guard)
 }
 
 fn own_kind<K: Resource<DynamicType = ()> + Clone>(
@@ -363,8 +379,7 @@ fn config_map(world: &World, touched: Touched<'_, ConfigMap>) {
         Touched::All => world.hub.streaming(),
     };
     for agent in agents {
-        let reference = ObjectRef::new(&names::child(&agent.1)).within(&agent.0);
-        world.hub.changed(&agent, || world.config_maps.get(&reference));
+        world.hub.changed(&agent, || world.config_map_of(&agent));
     }
     child(world, touched);
 }

@@ -52,7 +52,7 @@ pub struct Dereferenced {
     pub namespace_labels: BTreeMap<String, String>,
     /// How its callers are verified.
     pub inbound: Arc<InboundKeys>,
-    /// The signed policy in its ConfigMap.
+    /// The signed policy that was issued last.
     pub envelope: Option<String>,
     /// What there is of its history.
     pub revisions: Vec<Known>,
@@ -109,8 +109,11 @@ pub fn dereference(world: &World, agent: &Agent, inbound: Arc<InboundKeys>) -> (
         .get(&ObjectRef::new(&namespace))
         .and_then(|namespace| namespace.metadata.labels.clone())
         .unwrap_or_default();
-    let envelope = observed
-        .config_map
+    // What was issued and is not written yet is the newest.
+    let envelope = world
+        .hub
+        .issued(&namespace, &agent.name_any())
+        .or_else(|| observed.config_map.clone())
         .as_ref()
         .and_then(|map| map.data.as_ref())
         .and_then(|data| data.get(ENVELOPE_KEY).cloned());

@@ -18,9 +18,11 @@ pub mod status;
 pub mod validate;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -38,14 +40,17 @@ use crate::conditions::news;
 use crate::events::Events;
 use crate::inbound::InboundKeys;
 use crate::index::WatchedAgent;
-use crate::signing::Keys;
+use crate::lead::Fence;
+use crate::signing::{Keys, Signer};
 use crate::stores::World;
+use crate::stream::hub::Report;
 
 use announce::{Announcement, announce, line};
 use apply::{Applier, ApplyError, PodOutcome};
 use children::{Children, Prepared};
 use dereference::Observed;
 use status::Outcome;
+use validate::ValidatedAgent;
 
 /// How often an Agent is visited when nothing is heard of it.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -66,6 +71,8 @@ pub struct Context {
     pub keys: Arc<Keys>,
     /// How callers are verified.
     pub inbound: watch::Receiver<Arc<InboundKeys>>,
+    /// Whether this replica leads.
+    pub fence: Fence,
     /// Writes events.
     pub events: Events,
     /// For Agents whose failed pod was deleted and whose next one does not exist yet: how many failed in a row. It is lost
@@ -109,9 +116,8 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
     }
     let now = Timestamp::now();
     let reference = ObjectRef::from_obj(&*watched);
-    let inbound = context.inbound.borrow().clone();
-    let (read, observed) = dereference::dereference(&context.world, agent, inbound);
     let signer = context.keys.signer();
+    let Decided { observed, report, built } = decide(&context, agent, &signer, now);
     let applier = Applier {
         client: &context.client,
         events: &context.events,
@@ -121,16 +127,6 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
         now,
     };
 
-    let report =
-        context.world.hub.reported(&reference.namespace.clone().unwrap_or_default(), &reference.name);
-    let built = validate::validate(read).and_then(|mut validated| {
-        // After a restore of etcd, a pod may have a newer policy than anything here tells of.
-        validated.held(report.as_ref().map_or(0, |report| report.epoch));
-        let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
-        build::build(&validated, &signer, milliseconds)
-            .map(|children| (validated, children))
-            .map_err(|error| vec![cannot_build(agent, &error)])
-    });
     let (validated, children) = match built {
         Ok(built) => built,
         Err(problems) => {
@@ -155,6 +151,67 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
             Ok(Action::requeue(REFUSED))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What is known of an Agent, and what is to be done about it.
+struct Decided {
+    observed: Observed,
+    /// What its sidecar said last.
+    report: Option<Report>,
+    built: Result<(ValidatedAgent, Children<Prepared>), Vec<Problem>>,
+}
+
+/// Steps one to three. A policy that is new is sent to the pod at once, while this replica leads.
+fn decide(context: &Context, agent: &Agent, signer: &Signer, now: Timestamp) -> Decided {
+    let (namespace, name) = (agent.namespace().unwrap_or_default(), agent.name_any());
+    let world = &context.world;
+    let _turn = world.hub.turn(&namespace, &name);
+    let inbound = context.inbound.borrow().clone();
+    let (read, observed) = dereference::dereference(world, agent, inbound);
+    let report = world.hub.reported(&namespace, &name);
+    let built = validate::validate(read).and_then(|mut validated| {
+        // After a restore of etcd, a pod may have a newer policy than anything here tells of.
+        validated.held(report.as_ref().map_or(0, |report| report.epoch));
+        let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
+        build::build(&validated, signer, milliseconds)
+            .map(|children| (validated, children))
+            .map_err(|error| vec![cannot_build(agent, &error)])
+    });
+    if let Ok((_, children)) = &built
+        && context.fence.holds()
+    {
+        let map = Arc::new(children.config_map.clone());
+        world.hub.issue(&(namespace, name), &map, observed.config_map.as_deref());
+    }
+    Decided { observed, report, built }
+}
+
+/// Sends the policies of Agents as they change, until `shutdown`: long before all their objects are written.
+pub async fn issue(context: Arc<Context>, shutdown: impl Future<Output = ()> + Send) {
+    let at_a_time = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let waiting = context.world.queues.policies.stream().take_until(Box::pin(shutdown));
+    waiting
+        .for_each_concurrent(at_a_time, |reference| {
+            let context = context.clone();
+            async move {
+                // It is all reckoning. One that panics has told so, and the visit will tell again.
+                let _ = tokio::task::spawn_blocking(move || issue_one(&context, &reference)).await;
+            }
+        })
+        .await;
+}
+
+fn issue_one(context: &Context, reference: &ObjectRef<WatchedAgent>) {
+    let namespace = reference.namespace.as_deref().unwrap_or_default();
+    if !context.world.hub.is_streaming(namespace, &reference.name) {
+        return;
+    }
+    let Some(watched) = context.world.agents.get(reference) else { return };
+    // Whatever may not run is ended by a visit.
+    let Ok(agent) = &watched.0 else { return };
+    if agent.metadata.deletion_timestamp.is_none() {
+        decide(context, agent, &context.keys.signer(), Timestamp::now());
     }
 }
 

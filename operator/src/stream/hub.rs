@@ -1,10 +1,17 @@
-//! Which stream is whose, and what sidecars have said: a pure index. What it holds is bounded by the number of Agents.
+//! Which stream is whose, what sidecars have said, and what this replica has issued that the API server has not told of
+//! yet: a pure index. What it holds is bounded by the number of Agents.
+//!
+//! A policy is sent as soon as it is signed: a ceiling reaches five thousand pods while their ConfigMaps are still being
+//! written. Until the watch tells of the ConfigMap, what was issued stands in place of the one before it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use redoubt_crds::names;
+use redoubt_policy::envelope::ENVELOPE_KEY;
+use redoubt_policy::envelope::keyring::ANNOUNCEMENTS_KEY;
 use tokio::sync::watch;
 
 use super::identity::Caller;
@@ -26,20 +33,57 @@ pub struct Report {
     pub refused: Option<(String, String)>,
 }
 
+/// How many Agents can be decided on at the same time.
+const TURNS: usize = 64;
+
 /// All streams, and the last word of each sidecar.
-#[derive(Default)]
-pub struct Hub(Mutex<Inner>);
+pub struct Hub {
+    inner: Mutex<Inner>,
+    turns: [Mutex<()>; TURNS],
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), turns: std::array::from_fn(|_| Mutex::default()) }
+    }
+}
 
 #[derive(Default)]
 struct Inner {
     streams: HashMap<Key, Stream>,
     reports: HashMap<Key, Report>,
+    issued: HashMap<Key, Arc<ConfigMap>>,
     last: u64,
 }
+
+/// Whoever has it is the only one that decides on the Agent, from reading what is known until the policy is issued. So of
+/// two policies the one with the higher epoch is the one that was made of newer knowledge.
+pub struct Turn<'a>(#[expect(dead_code, reason = "it is held")] MutexGuard<'a, ()>);
 
 struct Stream {
     number: u64,
     offer: watch::Sender<Option<Arc<ConfigMap>>>,
+}
+
+impl Stream {
+    /// The newest takes the place of any that was not sent yet. The same again is not sent.
+    fn offer(&self, map: Option<Arc<ConfigMap>>) {
+        self.offer.send_if_modified(|offered| {
+            let same = match (offered.as_deref(), map.as_deref()) {
+                (None, None) => true,
+                (Some(offered), Some(map)) => is_same(offered, map),
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+            *offered = map;
+            !same
+        });
+    }
+}
+
+/// Whether two ConfigMaps hold the same policy under the same keys.
+fn is_same(one: &ConfigMap, other: &ConfigMap) -> bool {
+    let of = |map: &ConfigMap, key: &str| map.data.as_ref().and_then(|data| data.get(key).cloned());
+    [ENVELOPE_KEY, ANNOUNCEMENTS_KEY].iter().all(|key| of(one, key) == of(other, key))
 }
 
 /// A place among the streams. It is free again when this is dropped.
@@ -58,8 +102,56 @@ pub fn agent_of(map: &ConfigMap) -> Option<(String, String)> {
 }
 
 impl Hub {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the turn to decide on an Agent. Not to be held over anything that waits.
+    pub fn turn(&self, namespace: &str, agent: &str) -> Turn<'_> {
+        let mut hasher = DefaultHasher::new();
+        (namespace, agent).hash(&mut hasher);
+        let place = usize::try_from(hasher.finish() % 64).unwrap_or_default();
+        let [first, ..] = &self.turns;
+        let turn = self.turns.get(place).unwrap_or(first);
+        Turn(turn.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends a policy to its Agent's stream before the API server has it. `map` is the ConfigMap that is going to be written,
+    /// `present` the one that is known.
+    pub fn issue(&self, agent: &Key, map: &Arc<ConfigMap>, present: Option<&ConfigMap>) {
+        let mut inner = self.lock();
+        if present.is_some_and(|present| is_same(map, present)) {
+            inner.issued.remove(agent);
+            return;
+        }
+        inner.issued.insert(agent.clone(), Arc::clone(map));
+        if let Some(stream) = inner.streams.get(agent) {
+            stream.offer(Some(Arc::clone(map)));
+        }
+    }
+
+    /// What was issued for an Agent and is not known to be written.
+    #[must_use]
+    pub fn issued(&self, namespace: &str, agent: &str) -> Option<Arc<ConfigMap>> {
+        self.lock().issued.get(&(namespace.to_owned(), agent.to_owned())).cloned()
+    }
+
+    /// From now on another replica may issue: what this one has, and nobody has written, does not count any more. `present`
+    /// reads an Agent's ConfigMap.
+    pub fn withdraw(&self, present: impl Fn(&Key) -> Option<Arc<ConfigMap>>) {
+        let mut inner = self.lock();
+        let issued = std::mem::take(&mut inner.issued);
+        for agent in issued.keys() {
+            if let Some(stream) = inner.streams.get(agent) {
+                stream.offer(present(agent));
+            }
+        }
+    }
+
+    /// Whether an Agent has a stream.
+    #[must_use]
+    pub fn is_streaming(&self, namespace: &str, agent: &str) -> bool {
+        self.lock().streams.contains_key(&(namespace.to_owned(), agent.to_owned()))
     }
 
     /// A stream for `caller`, which ends any other of the same Agent. `present` reads the Agent's ConfigMap as it is now.
@@ -77,7 +169,8 @@ impl Hub {
         inner.last += 1;
         let number = inner.last;
         // Read under the lock, so that no older one can come after a newer one.
-        let (offer, offers) = watch::channel(present());
+        let issued = inner.issued.get(&key).cloned();
+        let (offer, offers) = watch::channel(issued.or_else(present));
         inner.streams.insert(key.clone(), Stream { number, offer });
         Some((Place { hub: Arc::clone(self), key, number }, offers))
     }
@@ -86,18 +179,22 @@ impl Hub {
     pub fn changed(&self, agent: &Key, present: impl FnOnce() -> Option<Arc<ConfigMap>>) {
         let mut inner = self.lock();
         let present = present();
-        if present.is_none() {
-            inner.reports.remove(agent);
+        match &present {
+            None => {
+                inner.reports.remove(agent);
+                inner.issued.remove(agent);
+            }
+            Some(present) => match inner.issued.get(agent) {
+                Some(issued) if is_same(issued, present) => {
+                    inner.issued.remove(agent);
+                }
+                // It is of before, and will be written over.
+                Some(_) => return,
+                None => {}
+            },
         }
         if let Some(stream) = inner.streams.get(agent) {
-            stream.offer.send_if_modified(|offered| {
-                let version = |map: &Option<Arc<ConfigMap>>| {
-                    map.as_ref().and_then(|map| map.metadata.resource_version.clone())
-                };
-                let newer = version(offered) != version(&present);
-                *offered = present;
-                newer
-            });
+            stream.offer(present);
         }
     }
 
@@ -140,7 +237,7 @@ mod tests {
         Arc::new(
             serde_json::from_value(json!({ "metadata": {
                 "name": format!("redoubt-agent-{agent}"), "namespace": "team", "resourceVersion": version,
-                "labels": { "redoubt.dev/agent": agent } } }))
+                "labels": { "redoubt.dev/agent": agent } }, "data": { "policy.dsse.json": version } }))
             .unwrap(),
         )
     }
@@ -195,6 +292,47 @@ mod tests {
         assert_eq!(hub.reported("other", "a"), None);
         hub.changed(&key("a"), || None);
         assert_eq!(hub.reported("team", "a"), None);
+    }
+
+    #[test]
+    fn what_is_issued_goes_before_what_is_written() {
+        let hub = Arc::new(Hub::default());
+        let (_a, mut a) = hub.open(&pod("a", "1"), || Some(map("a", "1"))).unwrap();
+        a.mark_unchanged();
+        hub.issue(&key("a"), &map("a", "1"), Some(&map("a", "1")));
+        assert!(!a.has_changed().unwrap() && hub.issued("team", "a").is_none(), "it is there already");
+
+        hub.issue(&key("a"), &map("a", "2"), Some(&map("a", "1")));
+        assert_eq!(*a.borrow_and_update(), Some(map("a", "2")));
+        hub.issue(&key("a"), &map("a", "3"), Some(&map("a", "1")));
+        assert_eq!(*a.borrow_and_update(), Some(map("a", "3")));
+        // What was issued first is written first.
+        hub.changed(&key("a"), || Some(map("a", "2")));
+        assert!(!a.has_changed().unwrap());
+        assert_eq!(hub.issued("team", "a"), Some(map("a", "3")));
+        let (_b, b) = hub.open(&pod("a", "1"), || Some(map("a", "2"))).unwrap();
+        assert_eq!(*b.borrow(), Some(map("a", "3")), "a new stream begins with what was issued");
+        hub.changed(&key("a"), || Some(map("a", "3")));
+        assert!(!b.has_changed().unwrap() && hub.issued("team", "a").is_none());
+        // From now on the ConfigMap counts again, whoever wrote it.
+        hub.changed(&key("a"), || Some(map("a", "4")));
+        assert_eq!(*b.borrow(), Some(map("a", "4")));
+    }
+
+    #[test]
+    fn what_is_issued_goes_with_the_lead_and_with_the_agent() {
+        let hub = Arc::new(Hub::default());
+        let (_a, mut a) = hub.open(&pod("a", "1"), || Some(map("a", "1"))).unwrap();
+        hub.issue(&key("a"), &map("a", "2"), Some(&map("a", "1")));
+        hub.issue(&key("b"), &map("b", "2"), None);
+        a.mark_unchanged();
+        hub.withdraw(|agent| Some(map(&agent.1, "1")));
+        assert_eq!(*a.borrow_and_update(), Some(map("a", "1")));
+        assert!(hub.issued("team", "a").is_none() && hub.issued("team", "b").is_none());
+
+        hub.issue(&key("b"), &map("b", "2"), None);
+        hub.changed(&key("b"), || None);
+        assert!(hub.issued("team", "b").is_none());
     }
 
     #[test]

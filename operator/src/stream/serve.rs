@@ -283,6 +283,6 @@ impl Known for crate::stores::World {
     }
 
     fn reported(&self, namespace: &str, agent: &str) {
-        self.queues.agents.add([ObjectRef::new(agent).within(namespace)]);
+        self.queues.agents.remind(ObjectRef::new(agent).within(namespace));
     }
 }
