@@ -11,6 +11,7 @@ mod clock;
 pub mod config;
 mod credentials;
 mod fault;
+mod follower;
 mod fresh;
 mod headers;
 mod health;
@@ -37,5 +38,6 @@ mod tunnel;
 mod upstream;
 mod verdict;
 
+pub use follower::Follower;
 pub use fresh::Clock;
 pub use start::{Egress, Seams};

@@ -93,6 +93,9 @@ YAML
   done | bench_kubectl create -f - >/dev/null
   printf '%s\n' 'apiVersion: node.k8s.io/v1' 'kind: RuntimeClass' 'metadata: {name: kata-qemu}' 'handler: kata-qemu' |
     bench_kubectl create -f - >/dev/null
+  # The operator is a process here, and sidecars look for its Service.
+  printf '%s\n' '127.0.0.1 localhost redoubt-policy.redoubt-system.svc' | put "$CONF/hosts"
+  in_node mount --bind "$CONF/hosts" /etc/hosts
   say "installing Redoubt"
   # The node has a working folder of its own, so what is relative comes on stdin.
   for file in crds/yaml/*.yaml; do

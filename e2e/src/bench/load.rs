@@ -69,21 +69,34 @@ async fn apply(
     Ok(())
 }
 
-/// Makes or changes the one VaultConnection. Its role is part of every policy, and of no pod.
+/// Makes the one VaultConnection.
 ///
 /// # Errors
 /// When the API server refuses it.
-pub async fn vault_connection(client: &Client, role: &str) -> Result<(), Failure> {
+async fn vault_connection(client: &Client) -> Result<(), Failure> {
     let kind = resource(redoubt_crds::PLATFORM_GROUP, "VaultConnection", "vaultconnections");
     let spec = json!({
         "address": "https://vault.example.com:8200",
-        "auth": { "kubernetes": { "mount": "kubernetes", "role": role, "audience": "vault" } },
+        "auth": { "kubernetes": { "mount": "kubernetes", "role": "redoubt-agents", "audience": "vault" } },
         "grants": [{
             "namespaceSelector": { "matchLabels": { "redoubt.dev/vault": "bench" } },
             "paths": [{ "mount": "secret", "prefix": "agents/bench" }],
         }],
     });
     apply(client, &kind, None, json!({ "metadata": { "name": "main" }, "spec": spec })).await
+}
+
+/// Makes or changes a ceiling that selects every Agent, and takes `host` from all of them.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn ceiling(client: &Client, host: &str) -> Result<(), Failure> {
+    let kind = resource(redoubt_crds::PLATFORM_GROUP, "ClusterAgentPolicy", "clusteragentpolicies");
+    let spec = json!({
+        "namespaceSelector": { "matchLabels": { "redoubt.dev/vault": "bench" } },
+        "denies": [{ "hosts": [host] }],
+    });
+    apply(client, &kind, None, json!({ "metadata": { "name": "bench" }, "spec": spec })).await
 }
 
 /// Makes what the objects need.
@@ -95,7 +108,7 @@ pub async fn prepare(client: &Client) -> Result<(), Failure> {
         k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     > = Api::all(client.clone());
     definitions.create(&PostParams::default(), &floor::definition()?).await?;
-    vault_connection(client, "redoubt-agents").await?;
+    vault_connection(client).await?;
     try_join_all((0..NAMESPACES).map(|i| namespace(client, i))).await?;
     Ok(())
 }

@@ -7,6 +7,7 @@ pub mod process;
 mod report;
 mod scenarios;
 mod seen;
+mod sidecars;
 
 pub use scenarios::{Bench, Options, Scenario};
 

@@ -15,10 +15,13 @@ use super::audit::{AuditLog, Requests};
 use super::process::Measured;
 use super::report::{Report, percentile};
 use super::seen::{Seen, condition};
+use super::sidecars::Sidecars;
 use super::{Failure, floor, load};
 
 const SIMULATED: &str = "nodes and pods (kwok): every container is started and ready at once; no kubelet, no sidecar, no Vault. \
     Real: etcd, API server with Redoubt's admission policies, controller manager, scheduler, operator";
+/// What the operator says when a sidecar has acknowledged something new.
+const ACKNOWLEDGED: &str = "a sidecar reports";
 /// Longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(1800);
 
@@ -116,6 +119,7 @@ struct Subject {
 
 /// A run.
 pub struct Bench {
+    config: kube::Config,
     client: Client,
     options: Options,
     audit: AuditLog,
@@ -123,11 +127,12 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A run on the cluster of `client`.
+    /// A run on the cluster of `config`.
     ///
     /// # Errors
     /// When the audit log cannot be read.
-    pub fn new(client: Client, options: Options) -> Result<Self, Failure> {
+    pub fn new(config: kube::Config, options: Options) -> Result<Self, Failure> {
+        let client = Client::try_from(config.clone())?;
         let audit = AuditLog::open(options.audit_log.clone())?;
         let report = Report {
             commit: options.commit.clone(),
@@ -135,7 +140,7 @@ impl Bench {
             simulated: SIMULATED,
             figures: Vec::new(),
         };
-        Ok(Self { client, options, audit, report })
+        Ok(Self { config, client, options, audit, report })
     }
 
     /// Measures.
@@ -303,6 +308,18 @@ impl Bench {
         Ok(())
     }
 
+    /// A sidecar for each pod, once the operator knows them all.
+    async fn sidecars(&self) -> Result<Sidecars, Failure> {
+        let folder = self.options.logs.join("sidecars");
+        let nodes = |node: &str| {
+            let mut config = self.config.clone();
+            config.auth_info.impersonate = Some(format!("system:node:{node}"));
+            config.auth_info.impersonate_groups = Some(vec!["system:nodes".to_owned()]);
+            Ok(Client::try_from(config)?)
+        };
+        Sidecars::start(&self.client, nodes, &folder).await
+    }
+
     /// Creates `count` Agents one after the other and gives how long each took until Programmed.
     async fn latencies(&self, subject: &mut Subject, count: usize) -> Result<Vec<f64>, Failure> {
         let mut made = Vec::new();
@@ -333,6 +350,8 @@ impl Bench {
     #[allow(clippy::cast_precision_loss, reason = "counts of a benchmark")]
     async fn change(&mut self, operator: &mut Subject) -> Result<(), Failure> {
         let (scenario, name) = ("change", operator.who.name());
+        let sidecars = self.sidecars().await?;
+        operator.process.at_rest(LIMIT).await?;
         let mut calm = self.latencies(operator, 8).await?;
         operator.settled.wait(operator.made + operator.extra, LIMIT).await?;
         operator.process.at_rest(LIMIT).await?;
@@ -342,21 +361,48 @@ impl Bench {
         let since =
             SystemTime::now().duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?.as_millis();
         let touched = operator.made + operator.extra;
+        let since = u64::try_from(since).map_err(|error| error.to_string())?;
         let signed = Seen::watch(
             self.client.clone(),
             &ApiResource::erase::<ConfigMap>(&()),
             watcher::Config::default().labels(names::AGENT_LABEL),
             move |map| {
                 let epoch = map.annotations().get("redoubt.dev/policy-epoch");
-                epoch.and_then(|epoch| epoch.parse::<u128>().ok()).is_some_and(|epoch| epoch >= since)
+                epoch.and_then(|epoch| epoch.parse::<u64>().ok()).is_some_and(|epoch| epoch >= since)
             },
         );
+        let acknowledged = operator.process.said(ACKNOWLEDGED)?;
         let began = Instant::now();
-        load::vault_connection(&self.client, &format!("redoubt-agents-{since}")).await?;
+        load::ceiling(&self.client, "tracker.example.com").await?;
+        let (sidecars, mut took) = sidecars.reached(since, began, LIMIT).await?;
+        while operator.process.said(ACKNOWLEDGED)? < acknowledged + sidecars.count() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if began.elapsed() > LIMIT {
+                return Err("not every acknowledgement was heard".into());
+            }
+        }
+        let heard = began.elapsed().as_secs_f64();
         let mut meanwhile = self.latencies(operator, 8).await?;
         let last = signed.wait(touched + 8, LIMIT).await?;
         operator.process.at_rest(LIMIT).await?;
         let requests = self.requests(operator.who).await?;
+        drop(sidecars);
+        self.report.add(scenario, name, "sidecars that follow", took.len() as f64, None);
+        self.report.add(
+            scenario,
+            name,
+            "change to policy in force, p50, s",
+            percentile(&mut took, 0.5),
+            None,
+        );
+        self.report.add(
+            scenario,
+            name,
+            "change to policy in force, last, s",
+            percentile(&mut took, 1.0),
+            None,
+        );
+        self.report.add(scenario, name, "change to last acknowledgement heard, s", heard, Some(5.0));
         self.report.add(scenario, name, "Agents touched", touched as f64, None);
         self.report.add(
             scenario,

@@ -48,8 +48,7 @@ async fn run(arguments: Arguments) -> Result<String, Failure> {
     let options = KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
     let config = config.map_err(|error| error.to_string())?;
-    let client = kube::Client::try_from(config)?;
-    let report = Bench::new(client, arguments.options)?.run().await?;
+    let report = Bench::new(config, arguments.options)?.run().await?;
     std::fs::write(&arguments.json, serde_json::to_vec_pretty(&report)?)?;
     Ok(report.table())
 }
