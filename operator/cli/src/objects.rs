@@ -9,6 +9,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 use redoubt_crds::{Agent, PLATFORM_GROUP, TEAM_GROUP, VERSION};
+use redoubt_operator::metrics::Metrics;
 use redoubt_operator::stores::{Queues, World};
 use redoubt_policy::Problem;
 use serde::Serialize;
@@ -102,6 +103,7 @@ impl Objects {
             network_policies: store([]),
             services: store([]),
             hub: Arc::default(),
+            metrics: Metrics::new().0,
             revisions: store([]),
             queues: Queues::default(),
         }

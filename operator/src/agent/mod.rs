@@ -36,6 +36,7 @@ use crate::conditions::news;
 use crate::events::Events;
 use crate::inbound::InboundKeys;
 use crate::index::WatchedAgent;
+use crate::metrics::Visited;
 use crate::signing::Signer;
 use crate::stores::World;
 
@@ -200,6 +201,18 @@ pub fn after_error(agent: Arc<WatchedAgent>, error: &VisitError, _: Arc<Context>
             warn!(agent = %reference, %error, "visit failed; it is tried again");
             Action::requeue(UNAVAILABLE)
         }
+    }
+}
+
+/// How a visit that ended early is counted.
+#[must_use]
+pub fn visited(error: &VisitError) -> Visited {
+    match error {
+        VisitError::Apply(ApplyError::Stale(_)) => Visited::Stale,
+        VisitError::Status(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+            Visited::Stale
+        }
+        VisitError::Apply(_) | VisitError::Status(_) => Visited::Failed,
     }
 }
 
