@@ -188,7 +188,8 @@ fn values_say_what_is_installed() {
 
 fn of<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
     let found = objects.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
-    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+    assert!(found.is_some(), "no {kind} {name}");
+    found.unwrap()
 }
 
 #[test]
