@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use redoubt_crds::names;
-use redoubt_operator::{Options, check, client, run};
+use redoubt_operator::{Options, check, client, metrics, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -26,6 +26,9 @@ struct Arguments {
     /// Where to serve the policy stream to sidecars, in gRPC over TLS.
     #[arg(long, default_value = "0.0.0.0:8444")]
     stream: SocketAddr,
+    /// Where to serve /metrics, in plain HTTP.
+    #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], metrics::PORT)))]
+    metrics: SocketAddr,
     /// What to log: error, warn, info, debug, or a tracing filter.
     #[arg(long, default_value = "info,kube=warn,tower=warn,hyper=warn")]
     log: String,
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         identity: arguments.identity,
         health: arguments.health,
         stream: arguments.stream,
+        metrics: arguments.metrics,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -10,8 +10,8 @@ use std::time::Duration;
 use futures::{FutureExt as _, StreamExt as _, future};
 use kube::Client;
 use kube::runtime::controller::{Config, applier};
-use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::WriterDropped;
+use kube::runtime::reflector::{ObjectRef, Store};
 use redoubt_crds::names;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::net::TcpListener;
@@ -27,6 +27,7 @@ use crate::inbound::{self, InboundError, InboundKeys};
 use crate::index::Change;
 use crate::lead::Fence;
 use crate::lead::keep::Keeper;
+use crate::metrics::{self, Metrics};
 use crate::signing::{self, Keys, SigningError};
 use crate::stores::{self, World};
 use crate::stream::{self, authority::AuthorityError};
@@ -53,6 +54,8 @@ pub struct Options {
     pub health: SocketAddr,
     /// Where to serve the policy stream.
     pub stream: SocketAddr,
+    /// Where to serve metrics.
+    pub metrics: SocketAddr,
 }
 
 /// Why the operator cannot run.
@@ -64,6 +67,9 @@ pub enum RunError {
     /// The health endpoint cannot be served.
     #[error("health endpoint at {0}: {1}")]
     Health(SocketAddr, #[source] std::io::Error),
+    /// The metrics cannot be served.
+    #[error("metrics at {0}: {1}")]
+    Metrics(SocketAddr, #[source] std::io::Error),
     /// The policy stream cannot be served.
     #[error("policy stream at {0}: {1}")]
     Stream(SocketAddr, #[source] std::io::Error),
@@ -97,17 +103,22 @@ pub async fn run(
     health::serve(options.health, health.clone())
         .await
         .map_err(|error| RunError::Health(options.health, error))?;
+    let (metrics, exposition) = Metrics::new();
+    metrics::serve(options.metrics, exposition)
+        .await
+        .map_err(|error| RunError::Metrics(options.metrics, error))?;
     let shutdown = shutdown.shared();
     let fence = Fence::default();
-    let client = fence.client(&connection.config, connection.unfenced.clone())?;
+    let client = fence.client(&connection.config, connection.unfenced.clone(), metrics.clone())?;
     tokio::select! {
         () = shutdown.clone() => Ok(()),
-        prepared = prepare(&client, connection.unfenced.clone(), &fence, &options) => {
+        prepared = prepare(&client, connection.unfenced.clone(), &fence, &options, metrics.clone()) => {
             let context = Arc::new(prepared?);
+            metrics.know(&context.world, &fence);
             health.set_ready();
             // Only from now on: one that leads before it knows everything would keep the others waiting.
             let me = format!("{}_{}", options.identity, random()?);
-            let keeper = Keeper::new(connection.unfenced, &options.namespace, me, fence);
+            let keeper = Keeper::new(connection.unfenced, &options.namespace, me, fence, metrics);
             let leading = keeper.leading();
             let (stop, stopped) = oneshot::channel::<()>();
             let kept = tokio::spawn(keeper.run(stopped));
@@ -160,6 +171,7 @@ async fn lead(
         // Another has led meanwhile when this replica leads again.
         context.forget_attempts();
         context.world.withdraw();
+        context.world.metrics.forget_queued();
     }
 }
 
@@ -174,13 +186,14 @@ async fn prepare(
     unfenced: Client,
     fence: &Fence,
     options: &Options,
+    metrics: Arc<Metrics>,
 ) -> Result<Context, RunError> {
     let (signer, authority) = signing::load(unfenced.clone(), &options.namespace).await?;
     let certificates = authority.server(&format!("{}.{}.svc", names::POLICY_SERVICE, options.namespace))?;
     let keys = Arc::new(inbound::fetch(client).await?);
     info!(policy_key = %signer.public(), issuer = keys.issuer, "keys loaded");
     let (sender, inbound) = watch::channel(keys);
-    let world = stores::watch(client);
+    let world = stores::watch(client, metrics);
     world.ready().await?;
     tokio::spawn(refresh(client.clone(), world.clone(), sender));
     let failed = |error| RunError::Stream(options.stream, error);
@@ -203,7 +216,9 @@ async fn refresh(client: Client, world: Arc<World>, keys: watch::Sender<Arc<Inbo
     let mut wait = KEYS_EVERY;
     loop {
         tokio::time::sleep(wait).await;
-        wait = match inbound::fetch(&client).await {
+        let fetched = inbound::fetch(&client).await;
+        world.metrics.keys_fetched(fetched.is_ok());
+        wait = match fetched {
             Ok(fetched) if fetched != **keys.borrow() => {
                 info!("the cluster's keys have changed");
                 keys.send_replace(Arc::new(fetched));
@@ -229,9 +244,16 @@ async fn visits(
     world.touch(Change::Everything);
     let events = Arc::new(Events::new(client.clone()));
     let policies = agent::issue(context.clone(), shutdown.clone());
-    let queue = world.queues.agents.stream().map(Ok::<_, Infallible>).take_until(shutdown.clone());
+    let metrics = &world.metrics;
+    let queued = world.queues.agents.stream().inspect(|reference| metrics.queued(reference));
+    let queue = queued.map(Ok::<_, Infallible>).take_until(shutdown.clone());
     let agents = applier(
-        |watched, context| Box::pin(agent::visit(watched, context)),
+        |watched, context| {
+            Box::pin(async move {
+                let (metrics, reference) = (context.world.metrics.clone(), ObjectRef::from_obj(&*watched));
+                metrics.visit(reference, agent::visit(watched, context), agent::visited).await
+            })
+        },
         agent::after_error,
         context,
         Store::clone(&world.agents),
@@ -241,6 +263,7 @@ async fn visits(
     .for_each(|outcome| {
         world.queues.agents.visited(&outcome);
         if let Err(error) = outcome {
+            metrics.not_visited(&error);
             debug!(%error, "visit");
         }
         future::ready(())

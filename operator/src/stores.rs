@@ -24,6 +24,7 @@ use tracing::warn;
 
 use crate::agent::ring;
 use crate::index::{self, Change, WatchedAgent};
+use crate::metrics::Metrics;
 use crate::named::Named;
 use crate::pending::Pending;
 use crate::stream::hub::{self, Hub};
@@ -75,6 +76,8 @@ pub struct World {
     pub queues: Queues,
     /// The policy streams.
     pub hub: Arc<Hub>,
+    /// What was counted so far.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Which objects are waiting for a visit.
@@ -110,7 +113,7 @@ enum Touched<'a, K> {
 
 /// Starts a watch of every kind. The watches end with the runtime.
 #[must_use]
-pub fn watch(client: &Client) -> Arc<World> {
+pub fn watch(client: &Client, metrics: Arc<Metrics>) -> Arc<World> {
     let (agents, agents_in) = reflector::store();
     let (tools, tools_in) = reflector::store();
     let (egress_policies, egress_policies_in) = reflector::store();
@@ -148,6 +151,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         revisions: Named::new(revisions, |_| true),
         queues: Queues::default(),
         hub: Arc::default(),
+        metrics,
     });
 
     let all = Config::default;
@@ -438,7 +442,10 @@ fn follow_trimmed<K>(
                 Ok(Event::Apply(object) | Event::Delete(object)) => touched(&world, Touched::One(&object)),
                 Ok(Event::InitDone) => touched(&world, Touched::All),
                 Ok(Event::Init | Event::InitApply(_)) => {}
-                Err(error) => warn!(kind = %K::kind(&()), %error, "watch failed; it is tried again"),
+                Err(error) => {
+                    world.metrics.watch_failed::<K>();
+                    warn!(kind = %K::kind(&()), %error, "watch failed; it is tried again");
+                }
             }
         }
     });

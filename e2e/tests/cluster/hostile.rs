@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::cluster;
 
 /// A team whose agent runs the attacker in place of the brain.
-fn hostile_team<'a>(cluster: &'a Cluster, namespace: &str) -> Team<'a> {
+pub(super) fn hostile_team<'a>(cluster: &'a Cluster, namespace: &str) -> Team<'a> {
     let image = |name: &str| cluster.image(name).expect("an image");
     let class = json!({"apiVersion": "platform.redoubt.dev/v1alpha1", "kind": "IsolationClass",
         "metadata": {"name": "hostile"}, "spec": {"runtimeClassName": "kata-qemu",
@@ -22,21 +22,21 @@ fn hostile_team<'a>(cluster: &'a Cluster, namespace: &str) -> Team<'a> {
     team
 }
 
-fn order(team: &Team<'_>, order: &Value) -> Value {
+pub(super) fn order(team: &Team<'_>, order: &Value) -> Value {
     let answer = team.cluster.chat(&team.namespace, "helper", &order.to_string()).expect("an answer");
     serde_json::from_str(answer.trim()).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }
 
-const EGRESS: &str = "/run/redoubt/egress/egress.sock";
+pub(super) const EGRESS: &str = "/run/redoubt/egress/egress.sock";
 const TOOLS: &str = "/run/redoubt/tools/tools.sock";
 
 /// Sends an HTTP request as it is to a socket, and gives the status line and the rest.
-fn raw(team: &Team<'_>, socket: &str, text: &str) -> String {
+pub(super) fn raw(team: &Team<'_>, socket: &str, text: &str) -> String {
     let outcome = order(team, &json!({"do": "raw", "socket": socket, "text": text}));
     outcome["answer"].as_str().unwrap_or_else(|| panic!("no answer: {outcome}")).to_owned()
 }
 
-fn get(uri: &str, headers: &str) -> String {
+pub(super) fn get(uri: &str, headers: &str) -> String {
     let host = uri.split('/').nth(2).unwrap_or_default();
     format!("GET {uri} HTTP/1.1\r\nhost: {host}\r\n{headers}connection: close\r\n\r\n")
 }

@@ -12,6 +12,7 @@ mod guards;
 mod ha;
 mod hostile;
 mod lifecycle;
+mod metrics;
 mod neighbour;
 mod revisions;
 mod revoked;

@@ -9,6 +9,7 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt as _};
 use redoubt_crds::{Agent, PLATFORM_GROUP, TEAM_GROUP, VERSION};
+use redoubt_operator::metrics::Metrics;
 use redoubt_operator::named::Named;
 use redoubt_operator::stores::{Queues, World};
 use redoubt_policy::Problem;
@@ -103,6 +104,7 @@ impl Objects {
             network_policies: all(store([])),
             services: store([]),
             hub: Arc::default(),
+            metrics: Metrics::new().0,
             revisions: all(store([])),
             queues: Queues::default(),
         }

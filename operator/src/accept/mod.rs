@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, future};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::{Action, Config, applier};
@@ -24,6 +24,7 @@ use tracing::{info, warn};
 use crate::agent::status::rejection;
 use crate::conditions::{Truth, Verdict, merge, news};
 use crate::events::Events;
+use crate::metrics::Visited;
 use crate::pending::Pending;
 use crate::stores::{Guard, World};
 
@@ -59,10 +60,17 @@ pub async fn run<K: Checked>(
 ) {
     queue.add_many(store.state().iter().map(|object| ObjectRef::from_obj(object.as_ref())));
     let context = Arc::new(Context { client, world, events });
-    let requests = queue.stream().map(Ok::<_, Infallible>).take_until(Box::pin(shutdown));
+    let metrics = context.world.metrics.clone();
+    let queued = queue.stream().inspect(|reference| metrics.queued(reference));
+    let requests = queued.map(Ok::<_, Infallible>).take_until(Box::pin(shutdown));
     let config = Config::default().concurrency(CONCURRENCY).debounce(Duration::from_millis(100));
     applier(
-        |object, context| Box::pin(visit(object, context)),
+        |object, context| {
+            Box::pin(async move {
+                let metrics = context.world.metrics.clone();
+                metrics.visit(ObjectRef::from_obj(&*object), visit(object, context), visited).await
+            })
+        },
         |_, error: &kube::Error, _| match error {
             kube::Error::Api(status) if status.is_not_found() => Action::await_change(),
             _ => Action::requeue(RETRY),
@@ -74,9 +82,19 @@ pub async fn run<K: Checked>(
     )
     .for_each(|outcome| {
         queue.visited(&outcome);
-        std::future::ready(())
+        if let Err(error) = outcome {
+            metrics.not_visited(&error);
+        }
+        future::ready(())
     })
     .await;
+}
+
+fn visited(error: &kube::Error) -> Visited {
+    match error {
+        kube::Error::Api(status) if status.is_not_found() || status.is_conflict() => Visited::Stale,
+        _ => Visited::Failed,
+    }
 }
 
 async fn visit<K: Checked>(guard: Arc<Guard<K>>, context: Arc<Context>) -> Result<Action, kube::Error> {

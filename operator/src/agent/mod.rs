@@ -41,6 +41,7 @@ use crate::events::Events;
 use crate::inbound::InboundKeys;
 use crate::index::WatchedAgent;
 use crate::lead::Fence;
+use crate::metrics::Visited;
 use crate::signing::{Keys, Signer};
 use crate::stores::World;
 use crate::stream::hub::Report;
@@ -262,6 +263,18 @@ pub fn after_error(agent: Arc<WatchedAgent>, error: &VisitError, _: Arc<Context>
             warn!(agent = %reference, %error, "visit failed; it is tried again");
             Action::requeue(UNAVAILABLE)
         }
+    }
+}
+
+/// How a visit that ended early is counted.
+#[must_use]
+pub fn visited(error: &VisitError) -> Visited {
+    match error {
+        VisitError::Apply(ApplyError::Stale(_)) => Visited::Stale,
+        VisitError::Status(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+            Visited::Stale
+        }
+        VisitError::Apply(_) | VisitError::Status(_) => Visited::Failed,
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, Request};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -19,6 +19,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use super::socket::Fenced;
 use super::{Moment, UNACKNOWLEDGED};
+use crate::metrics::Metrics;
 
 /// Longest wait for a connection, and for the answer to one write with all its repetitions.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -91,11 +92,12 @@ impl Fence {
         .await
     }
 
-    /// A client that reads through `reads`, and writes on connections of its own while this process may write.
+    /// A client that reads through `reads`, and writes on connections of its own while this process may write. Writes are
+    /// counted.
     ///
     /// # Errors
     /// When `config` cannot be used.
-    pub fn client(&self, config: &Config, reads: Client) -> kube::Result<Client> {
+    pub fn client(&self, config: &Config, reads: Client, metrics: Arc<Metrics>) -> kube::Result<Client> {
         let fence = self.clone();
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
@@ -116,19 +118,32 @@ impl Fence {
         let writes = Client::new(writes, config.default_namespace.clone());
         let fence = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
+            let metrics = metrics.clone();
             let (fence, reads, writes) = (fence.clone(), reads.clone(), writes.clone());
             async move {
                 if !is_write(request.method(), request.uri().path()) {
                     return reads.send(request).await.map_err(BoxError::from);
                 }
+                let (begun, method) = (Instant::now(), request.method().clone());
                 let send = async {
                     tokio::time::timeout(ANSWER_MAX, writes.send(request)).await?.map_err(BoxError::from)
                 };
-                fence.within(send).await
+                let answer = fence.within(send).await;
+                let end = answer.as_ref().map(http::Response::status).map_err(|error| is_fenced(&**error));
+                metrics.written(&method, end, begun.elapsed());
+                answer
             }
         });
         Ok(Client::new(service, config.default_namespace.clone()))
     }
+}
+
+/// Whether a write failed because this process may not write: before it was sent, or when its bytes were to leave.
+fn is_fenced(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<NotLeading>()
+        || inner.is_some_and(|inner| is_fenced(inner))
+        || error.source().is_some_and(is_fenced)
 }
 
 /// Whether the request may change something in the cluster.
@@ -204,7 +219,7 @@ mod tests {
 
     fn api(fence: &Fence, config: &Config) -> Api<ConfigMap> {
         let reads = Client::try_from(config.clone()).unwrap();
-        Api::namespaced(fence.client(config, reads).unwrap(), "team")
+        Api::namespaced(fence.client(config, reads, Metrics::new().0).unwrap(), "team")
     }
 
     async fn write(api: &Api<ConfigMap>) -> kube::Result<ConfigMap> {
@@ -236,6 +251,33 @@ mod tests {
         let methods: Vec<_> =
             lines.lock().unwrap().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
         assert_eq!(methods, ["GET", "PATCH", "PATCH"]);
+    }
+
+    #[tokio::test]
+    async fn what_became_of_writes_is_counted() {
+        let (config, _lines) = server(true).await;
+        let (metrics, out) = Metrics::new();
+        let fence = Fence::default();
+        let reads = Client::try_from(config.clone()).unwrap();
+        let api: Api<ConfigMap> = Api::namespaced(fence.client(&config, reads, metrics).unwrap(), "team");
+        let check = |result: &str, expected: u8| {
+            let line = format!(
+                "redoubt_operator_api_writes_total{{verb=\"patch\",result=\"{result}\"}} {expected}\n"
+            );
+            let text = out.encode().unwrap();
+            assert!(text.contains(&line), "{line}{text}");
+        };
+        api.get("a").await.unwrap();
+        assert!(is_refused(&write(&api).await));
+        check("fenced", 1);
+        fence.open_until(Moment::now().after(Duration::from_secs(60)));
+        write(&api).await.unwrap();
+        check("done", 1);
+        check("fenced", 1);
+        // As it comes from the socket.
+        let late: BoxError = std::io::Error::other(NotLeading).into();
+        assert!(is_fenced(&*late));
+        assert!(!is_fenced(&*BoxError::from(std::io::Error::other("broken"))));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -20,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::lease::{Record, Seen, Step, decide};
 use super::{FENCE, Fence, LENGTH, Moment, RENEW, RETRY};
+use crate::metrics::Metrics;
 
 /// Longest wait for the answer to one request.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
@@ -32,14 +34,21 @@ pub struct Keeper {
     me: String,
     fence: Fence,
     leading: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
 }
 
 impl Keeper {
     /// For the Lease in `namespace`. `client` is one without a fence; `me` is the name of this process and of no other,
     /// neither before nor after it.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, me: String, fence: Fence) -> Self {
-        Self { api: Api::namespaced(client, namespace), me, fence, leading: watch::Sender::new(false) }
+    pub fn new(client: Client, namespace: &str, me: String, fence: Fence, metrics: Arc<Metrics>) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            me,
+            fence,
+            leading: watch::Sender::new(false),
+            metrics,
+        }
     }
 
     /// Whether this process leads, as it changes.
@@ -68,11 +77,16 @@ impl Keeper {
                 };
                 match answer {
                     Ok(Ok((now_seen, renewed))) => {
+                        self.metrics.lease_written(if renewed.is_some() { "done" } else { "lost" });
                         seen = now_seen;
                         not_before = renewed.map_or(not_before, |sent| sent.after(RENEW));
                     }
-                    Ok(Err(error)) => warn!(%error, ?step, "the Lease was not written; it is tried again"),
+                    Ok(Err(error)) => {
+                        self.metrics.lease_written("failed");
+                        warn!(%error, ?step, "the Lease was not written; it is tried again");
+                    }
                     Err(_) => {
+                        self.metrics.lease_written("failed");
                         warn!(?step, "the API server did not answer about the Lease; it is tried again")
                     }
                 }

@@ -49,12 +49,16 @@ pub trait Known: Send + Sync + 'static {
     fn config_map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>>;
     /// An Agent's sidecar has said something new.
     fn reported(&self, namespace: &str, agent: &str);
+    /// A sidecar's call came to this: one of [`CALL_RESULTS`](redoubt_metrics::operator::CALL_RESULTS).
+    fn called(&self, _result: &'static str) {}
+    /// The API server has answered.
+    fn answered(&self) {}
 }
 
 /// Serves on `listener` until the runtime ends. Tokens are checked with `client`.
 pub fn serve(listener: TcpListener, tls: ServerConfig, client: Client, hub: Arc<Hub>, known: Arc<dyn Known>) {
     let contact = Contact::default();
-    tokio::spawn(contact.clone().keep(client.clone()));
+    tokio::spawn(contact.clone().keep(client.clone(), known.clone()));
     let service = FollowService::new(Server { reviews: Arc::new(Reviews::new(client)), hub, known, contact });
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let slots = Arc::new(Semaphore::new(STREAMS_MAX));
@@ -113,10 +117,13 @@ impl Default for Contact {
 }
 
 impl Contact {
-    async fn keep(self, client: Client) {
+    async fn keep(self, client: Client, known: Arc<dyn Known>) {
         loop {
             match timeout(CONTACT_EVERY, client.apiserver_version()).await {
-                Ok(Ok(_)) => *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now(),
+                Ok(Ok(_)) => {
+                    *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+                    known.answered();
+                }
                 Ok(Err(error)) => warn!(%error, "the API server does not answer"),
                 Err(_) => warn!("the API server does not answer in time"),
             }
@@ -139,17 +146,23 @@ struct Server {
 
 impl Follow for Server {
     async fn follow(&self, token: String, mut incoming: Streaming<FromSidecar>) -> Result<Outgoing, Status> {
-        let caller = self.reviews.review(&token).await?;
+        let caller = self.reviews.review(&token).await.map_err(|status| {
+            let refused = status.code() == redoubt_stream::Code::Unauthenticated;
+            self.refused(if refused { "token_refused" } else { "unavailable" }, status)
+        })?;
         let name = names::child(&caller.agent);
         // A token of a pod that is gone, or that the watch has not told of yet.
         let pod = self.known.pod(&caller.namespace, &name);
         if pod.and_then(|pod| pod.metadata.uid.clone()).as_ref() != Some(&caller.pod_uid) {
-            return Err(Status::unavailable("the operator does not know this pod of the Agent yet"));
+            let status = Status::unavailable("the operator does not know this pod of the Agent yet");
+            return Err(self.refused("pod_unknown", status));
         }
         let first = timeout(HANDSHAKE, incoming.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        let first = first.map_err(|_| Status::deadline_exceeded("no hello came")).flatten();
+        let first = first.map_err(|status| self.refused("malformed", status))?;
         let Some(from_sidecar::Kind::Hello(hello)) = first.and_then(|it| it.message) else {
-            return Err(Status::invalid_argument("the first message is not a hello"));
+            let status = Status::invalid_argument("the first message is not a hello");
+            return Err(self.refused("malformed", status));
         };
         let report = Report { pod_uid: caller.pod_uid.clone(), epoch: hello.epoch, refused: None };
         if !hello.payload_types.iter().any(|kind| kind == PAYLOAD_TYPE) {
@@ -162,12 +175,13 @@ impl Follow for Server {
                 &caller,
                 Report { refused: Some(("VersionUnsupported".to_owned(), why.clone())), ..report },
             );
-            return Err(Status::failed_precondition(why));
+            return Err(self.refused("version_unsupported", Status::failed_precondition(why)));
         }
         self.note(&caller, report);
         let present = || self.known.config_map(&caller.namespace, &name);
         let Some((place, offers)) = self.hub.open(&caller, present) else {
-            return Err(Status::resource_exhausted("there are too many streams"));
+            let status = Status::resource_exhausted("there are too many streams");
+            return Err(self.refused("too_many", status));
         };
         debug!(
             namespace = caller.namespace,
@@ -175,6 +189,7 @@ impl Follow for Server {
             version = hello.version,
             "a sidecar follows"
         );
+        self.known.called("opened");
         let (out, outgoing) = mpsc::channel(2);
         tokio::spawn(self.clone().converse(caller, place, offers, incoming, out));
         Ok(futures::stream::unfold(outgoing, |mut outgoing| async move {
@@ -185,6 +200,12 @@ impl Follow for Server {
 }
 
 impl Server {
+    /// `status`, which is counted.
+    fn refused(&self, result: &'static str, status: Status) -> Status {
+        self.known.called(result);
+        status
+    }
+
     /// Sends what changes and takes down what the sidecar says, until one of both ends it.
     async fn converse(
         self,
@@ -284,5 +305,13 @@ impl Known for crate::stores::World {
 
     fn reported(&self, namespace: &str, agent: &str) {
         self.queues.agents.remind(ObjectRef::new(agent).within(namespace));
+    }
+
+    fn called(&self, result: &'static str) {
+        self.metrics.called(result);
+    }
+
+    fn answered(&self) {
+        self.metrics.answered();
     }
 }

@@ -134,6 +134,8 @@ fn good_values_are_rendered_and_every_pod_is_restricted_and_by_digest() {
         json!({"networkPolicy": {"create": false}}),
         json!({"networkPolicy": {"scrapers": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}}),
         json!({"networkPolicy": {"apiServer": {"ports": [6443], "cidrs": ["10.96.0.1/32", "fd00::1/128"]}}}),
+        json!({"metrics": {"podMonitor": {"enabled": true, "interval": "15s", "labels": {"release": "prometheus"}}}}),
+        json!({"metrics": {"rules": {"enabled": true, "labels": {"release": "prometheus"}}}}),
         json!({"tolerations": [{"key": "platform", "operator": "Exists", "effect": "NoSchedule"}]}),
         json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}}),
         json!({"resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}}),
@@ -196,6 +198,57 @@ fn values_say_what_is_installed() {
     assert_eq!(policy["spec"]["egress"][1], rule);
 }
 
+fn of<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
+    let found = objects.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
+    assert!(found.is_some(), "no {kind} {name}");
+    found.unwrap()
+}
+
+#[test]
+fn nobody_reaches_the_metrics_but_who_is_listed() {
+    let ingress = |more: &Value| {
+        let objects = with(more).unwrap();
+        of(&objects, "NetworkPolicy", "redoubt-operator")["spec"]["ingress"].as_array().unwrap().clone()
+    };
+    let port = |name: &str| json!([{"protocol": "TCP", "port": name}]);
+    assert_eq!(ingress(&json!({})), [json!({"ports": port("health")}), json!({"ports": port("policy")})]);
+    let peer = json!({"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}});
+    let opened = ingress(&json!({"networkPolicy": {"scrapers": [peer]}}));
+    assert_eq!(opened[1], json!({"ports": port("metrics"), "from": [peer]}));
+    assert_eq!(opened.len(), 3);
+}
+
+#[test]
+fn what_prometheus_is_given() {
+    let plain = with(&json!({})).unwrap();
+    let service = of(&plain, "Service", "redoubt-metrics");
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], "metrics");
+    let pod = pods(&plain).into_iter().find(|pod| pod["containers"][0]["name"] == "operator").unwrap();
+    let ports = pod["containers"][0]["ports"].as_array().unwrap();
+    let port = ports.iter().find(|port| port["name"] == "metrics").unwrap();
+    assert_eq!(port["containerPort"], redoubt_operator::metrics::PORT);
+    assert_eq!(service["spec"]["ports"][0]["port"], redoubt_operator::metrics::PORT);
+    for kind in ["PodMonitor", "PrometheusRule"] {
+        assert!(names(&plain, kind).is_empty(), "not unless asked for: {kind}");
+    }
+    let labels = json!({"release": "prometheus"});
+    let objects = with(&json!({"metrics": {"podMonitor": {"enabled": true, "labels": labels},
+        "rules": {"enabled": true, "labels": labels}}}))
+    .unwrap();
+    let monitor = of(&objects, "PodMonitor", "redoubt-operator");
+    assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["port"], "metrics");
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"], service["spec"]["selector"]);
+    let rules = of(&objects, "PrometheusRule", "redoubt");
+    let text = std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/redoubt/files/alerts.yaml"),
+    )
+    .unwrap();
+    assert_eq!(rules["spec"], serde_saphyr::from_str::<Value>(&text).unwrap(), "the file as it is");
+    for object in [monitor, rules] {
+        assert_eq!(object["metadata"]["labels"]["release"], "prometheus");
+    }
+}
+
 #[test]
 fn values_that_are_mistyped_or_unsafe_are_refused_by_name() {
     let bad = [
@@ -217,6 +270,10 @@ fn values_that_are_mistyped_or_unsafe_are_refused_by_name() {
         (json!({"networkPolicy": {"apiServer": {"ports": [0]}}}), "ports"),
         (json!({"networkPolicy": {"apiServer": {"cidrs": ["kubernetes.default"]}}}), "cidrs"),
         (json!({"networkPolicy": {"scrapers": [{}]}}), "scrapers"),
+        (json!({"metrics": {"podMonitor": {"enabled": "yes"}}}), "enabled"),
+        (json!({"metrics": {"podMonitor": {"interval": "soon"}}}), "interval"),
+        (json!({"metrics": {"rules": {"labels": {"a": 1}}}}), "labels"),
+        (json!({"metrics": {"serviceMonitor": {"enabled": true}}}), "serviceMonitor"),
         (json!({"resources": {"limit": {"memory": "1Gi"}}}), "limit"),
         (json!({"resources": {"limits": {"memory": "1 GB"}}}), "memory"),
         (json!({"tolerations": [{"effects": "NoSchedule"}]}), "effects"),
