@@ -143,10 +143,12 @@ fn is(keys: &Keys) -> String {
 
 /// The pod that pins `key` accepts what `keys` signs, by its announcements.
 fn reaches(pinned: &str, keys: &Keys) -> bool {
-    let policy = serde_json::from_value(json!({ "agent": {"namespace": "n", "name": "a", "uid": "u"}, "epoch": 1,
+    let policy = serde_json::from_value(
+        json!({ "agent": {"namespace": "n", "name": "a", "uid": "u"}, "epoch": 1,
         "rules": [], "denies": [], "audit": {"ceilings": [], "denies": []},
         "explanation": {"needs": [], "grants": [], "ceilings": [], "selectedBy": []}, "bindings": [], "vaults": [],
-        "inbound": {"issuer": "i", "jwks": {}, "audience": "x", "callers": []}, "tools": [] }));
+        "inbound": {"issuer": "i", "jwks": {}, "audience": "x", "callers": []}, "tools": [] }),
+    );
     let envelope = sign(&policy.unwrap(), keys.signer().key()).unwrap();
     let mut ring = Keyring::new(pinned.parse().unwrap());
     ring.learn(keys.signer().announcements());

@@ -204,7 +204,9 @@ enum Fault {
     Signatures(usize),
     #[error("the policy is signed by another key: {given}, not {expected} (SHA-256 of the public key)")]
     ForeignKey { given: String, expected: String },
-    #[error("the policy is signed by a key that was replaced: {given}, since then by {newest} (SHA-256 of the public key)")]
+    #[error(
+        "the policy is signed by a key that was replaced: {given}, since then by {newest} (SHA-256 of the public key)"
+    )]
     ReplacedKey { given: String, newest: String },
     #[error(
         "the policy's signature does not verify: it was altered after it was signed, or another key signed it"

@@ -44,7 +44,9 @@ impl Why {
             Self::Unwanted => "the Agent is suspended or not accepted",
             Self::Changed => "it is built differently now",
             Self::Tampered => "its images or labels were changed, or a container was put into it",
-            Self::KeyUnknown => "no announcement leads from the key in its arguments to the one that signs policies now",
+            Self::KeyUnknown => {
+                "no announcement leads from the key in its arguments to the one that signs policies now"
+            }
             Self::Outdated => "its sidecar did not come up, and there is a newer policy",
             Self::Failed => "it failed",
             Self::Finished => "it finished",

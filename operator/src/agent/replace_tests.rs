@@ -113,7 +113,8 @@ fn a_pod_stays_as_long_as_its_key_leads_to_todays() {
         (0..3).map(|_| SigningKey::from_pkcs8(&SigningKey::generate().unwrap()).unwrap()).collect();
     let now = Timestamp::from_second(NOW).unwrap();
     let step = |egress: &SigningKey, tools: &SigningKey, announcements: &str| {
-        let args = |key: &SigningKey| json!(["--policy", "p", "--policy-key", key.public().to_string(), "--x"]);
+        let args =
+            |key: &SigningKey| json!(["--policy", "p", "--policy-key", key.public().to_string(), "--x"]);
         let pod = actual(&json!({ "spec": { "initContainers": [
             { "name": "egress", "image": "e", "args": args(egress) },
             { "name": "tools", "image": "t", "args": args(tools) },

@@ -18,9 +18,8 @@ fn without_free(policy: &mut Value) {
 
 /// The announcement of each key under the one before it.
 fn chain(keys: &[&SigningKey]) -> String {
-    keys.windows(2).fold(String::new(), |lines, pair| {
-        appended(&lines, &announce(&pair[1].public(), pair[0]).unwrap())
-    })
+    keys.windows(2)
+        .fold(String::new(), |lines, pair| appended(&lines, &announce(&pair[1].public(), pair[0]).unwrap()))
 }
 
 async fn free(world: &World) -> u16 {
@@ -47,12 +46,8 @@ async fn the_stream_leads_to_the_new_key_and_the_old_one_is_refused_from_then_on
         }
     };
     // Unannounced, or announced by itself, by a stranger, or by a key that is not announced.
-    let forged = [
-        String::new(),
-        chain(&[&newest, &newest]),
-        chain(&[&new_key(), &newest]),
-        chain(&[&next, &newest]),
-    ];
+    let forged =
+        [String::new(), chain(&[&newest, &newest]), chain(&[&new_key(), &newest]), chain(&[&next, &newest])];
     for announcements in forged {
         let envelope = world.signed_by(&newest, 110, without_free);
         refused(envelope, announcements, "signed by another key", 100, world.signed(50, |_| {})).await;

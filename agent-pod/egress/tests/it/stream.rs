@@ -135,8 +135,7 @@ impl Operator {
     /// The same, with announcements of keys.
     pub(crate) fn publish_with(&self, envelope: String, announcements: &str) {
         let version = self.cluster.version.fetch_add(1, Ordering::Relaxed).to_string();
-        let map =
-            json!({ "metadata": { "resourceVersion": version }, "data": {
+        let map = json!({ "metadata": { "resourceVersion": version }, "data": {
                 "policy.dsse.json": envelope, "keys.dsse.jsonl": announcements } });
         *self.cluster.map.lock().unwrap() = Some(Arc::new(serde_json::from_value(map).unwrap()));
         let agent = ("team".to_owned(), "helper".to_owned());
