@@ -141,7 +141,7 @@ mod tests {
         let to_third = announce(&third.public(), &second).unwrap();
         let chain = lines(&[&to_second, &to_third]);
         let mut ring = Keyring::new(first.public());
-        let by = |signer| sign(&policy(), signer).unwrap();
+        let by = |signer: &SigningKey| sign(&policy(), signer).unwrap();
         let refused = |ring: &Keyring, signer: &SigningKey, said: &str| {
             let refusal = ring.verify(by(signer).as_bytes(), &agent(), 7).unwrap_err();
             assert!(refusal.message.contains(said), "{said:?} is not in {refusal}");
