@@ -30,6 +30,10 @@ pub fn announce<'a>(news: &[&'a Condition]) -> Option<Announcement<'a>> {
     });
     let (mut warnings, others): (Vec<&Condition>, Vec<&Condition>) =
         told.partition(|condition| is_warning(condition));
+    // A step on the way is told with the end of the way.
+    if warnings.is_empty() && !others.iter().any(|condition| condition.type_ == kind::READY) {
+        return None;
+    }
     warnings.sort_by_key(|condition| condition.type_ != kind::POLICY_DRIFT);
     let ordered: Vec<&Condition> = warnings.iter().copied().chain(others.into_iter().rev()).collect();
     Some(Announcement {
@@ -70,13 +74,17 @@ mod tests {
         check(&[], None);
         check(&[(kind::READY, Verdict::unknown(Reason::Starting, "a"))], None);
         check(&[(kind::STALLED, Verdict::yes(Reason::Invalid, "a"))], None);
-        check(
-            &[
+        let started = |ready: Verdict| {
+            [
                 yes(kind::ACCEPTED, "a"),
                 (kind::PROGRAMMED, Verdict::yes(Reason::Applied, "p")),
-                (kind::READY, Verdict::unknown(Reason::Starting, "r")),
-            ],
-            Some((false, "Applied", "Programmed is True: p; Accepted is True: a")),
+                (kind::READY, ready),
+            ]
+        };
+        check(&started(Verdict::unknown(Reason::Starting, "r")), None);
+        check(
+            &started(Verdict::yes(Reason::Ready, "r")),
+            Some((false, "Ready", "Ready is True: r; Programmed is True: p; Accepted is True: a")),
         );
         check(
             &[

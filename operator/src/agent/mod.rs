@@ -179,11 +179,9 @@ fn decide(context: &Context, agent: &Agent, signer: &Signer, now: Timestamp) -> 
             .map(|children| (validated, children))
             .map_err(|error| vec![cannot_build(agent, &error)])
     });
-    if let Ok((_, children)) = &built
-        && context.fence.holds()
-    {
+    if let Ok((_, children)) = &built {
         let map = Arc::new(children.config_map.clone());
-        world.hub.issue(&(namespace, name), &map, observed.config_map.as_deref());
+        world.hub.issue(&context.fence, &(namespace, name), &map, observed.config_map.as_deref());
     }
     Decided { observed, report, built }
 }

@@ -50,12 +50,12 @@ impl Fence {
     }
 
     /// This process may write until then.
-    pub(super) fn open_until(&self, end: Moment) {
+    pub(crate) fn open_until(&self, end: Moment) {
         self.0.send_replace(end);
     }
 
     /// From now on this process may not write.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.0.send_replace(Moment::default());
     }
 

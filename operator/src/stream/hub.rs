@@ -15,6 +15,7 @@ use redoubt_policy::envelope::keyring::ANNOUNCEMENTS_KEY;
 use tokio::sync::watch;
 
 use super::identity::Caller;
+use crate::lead::Fence;
 
 /// Most streams at a time.
 pub const STREAMS_MAX: usize = 10_000;
@@ -116,10 +117,13 @@ impl Hub {
         Turn(turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Sends a policy to its Agent's stream before the API server has it. `map` is the ConfigMap that is going to be written,
-    /// `present` the one that is known.
-    pub fn issue(&self, agent: &Key, map: &Arc<ConfigMap>, present: Option<&ConfigMap>) {
+    /// Sends a policy to its Agent's stream before the API server has it, while `fence` lets this replica write. `map` is the
+    /// ConfigMap that is going to be written, `present` the one that is known.
+    pub fn issue(&self, fence: &Fence, agent: &Key, map: &Arc<ConfigMap>, present: Option<&ConfigMap>) {
         let mut inner = self.lock();
+        if !fence.holds() {
+            return;
+        }
         if present.is_some_and(|present| is_same(map, present)) {
             inner.issued.remove(agent);
             return;
@@ -229,9 +233,12 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
+    use crate::lead::Moment;
 
     fn map(agent: &str, version: &str) -> Arc<ConfigMap> {
         Arc::new(
@@ -299,12 +306,12 @@ mod tests {
         let hub = Arc::new(Hub::default());
         let (_a, mut a) = hub.open(&pod("a", "1"), || Some(map("a", "1"))).unwrap();
         a.mark_unchanged();
-        hub.issue(&key("a"), &map("a", "1"), Some(&map("a", "1")));
+        hub.issue(&leading(), &key("a"), &map("a", "1"), Some(&map("a", "1")));
         assert!(!a.has_changed().unwrap() && hub.issued("team", "a").is_none(), "it is there already");
 
-        hub.issue(&key("a"), &map("a", "2"), Some(&map("a", "1")));
+        hub.issue(&leading(), &key("a"), &map("a", "2"), Some(&map("a", "1")));
         assert_eq!(*a.borrow_and_update(), Some(map("a", "2")));
-        hub.issue(&key("a"), &map("a", "3"), Some(&map("a", "1")));
+        hub.issue(&leading(), &key("a"), &map("a", "3"), Some(&map("a", "1")));
         assert_eq!(*a.borrow_and_update(), Some(map("a", "3")));
         // What was issued first is written first.
         hub.changed(&key("a"), || Some(map("a", "2")));
@@ -319,18 +326,37 @@ mod tests {
         assert_eq!(*b.borrow(), Some(map("a", "4")));
     }
 
+    fn leading() -> Fence {
+        let fence = Fence::default();
+        fence.open_until(Moment::now().after(Duration::from_secs(60)));
+        fence
+    }
+
+    #[test]
+    fn one_that_does_not_lead_issues_nothing() {
+        let hub = Arc::new(Hub::default());
+        let (_a, mut a) = hub.open(&pod("a", "1"), || Some(map("a", "1"))).unwrap();
+        a.mark_unchanged();
+        let fence = leading();
+        fence.close();
+        hub.issue(&fence, &key("a"), &map("a", "2"), Some(&map("a", "1")));
+        assert!(!a.has_changed().unwrap() && hub.issued("team", "a").is_none());
+        hub.issue(&leading(), &key("a"), &map("a", "2"), Some(&map("a", "1")));
+        assert_eq!(*a.borrow_and_update(), Some(map("a", "2")));
+    }
+
     #[test]
     fn what_is_issued_goes_with_the_lead_and_with_the_agent() {
         let hub = Arc::new(Hub::default());
         let (_a, mut a) = hub.open(&pod("a", "1"), || Some(map("a", "1"))).unwrap();
-        hub.issue(&key("a"), &map("a", "2"), Some(&map("a", "1")));
-        hub.issue(&key("b"), &map("b", "2"), None);
+        hub.issue(&leading(), &key("a"), &map("a", "2"), Some(&map("a", "1")));
+        hub.issue(&leading(), &key("b"), &map("b", "2"), None);
         a.mark_unchanged();
         hub.withdraw(|agent| Some(map(&agent.1, "1")));
         assert_eq!(*a.borrow_and_update(), Some(map("a", "1")));
         assert!(hub.issued("team", "a").is_none() && hub.issued("team", "b").is_none());
 
-        hub.issue(&key("b"), &map("b", "2"), None);
+        hub.issue(&leading(), &key("b"), &map("b", "2"), None);
         hub.changed(&key("b"), || None);
         assert!(hub.issued("team", "b").is_none());
     }
