@@ -98,13 +98,14 @@ fn the_key_is_replaced_under_a_running_agent_and_the_old_one_counts_no_more() {
     assert!(works(&team));
 
     // Whoever has the old key, and can even write the ConfigMap, brings nothing into force.
-    let stolen = sign(&PodPolicy { epoch: newest.epoch + 1000, ..newest }, &old).expect("signed");
+    // An hour ahead of all that the operator signs meanwhile.
+    let stolen = sign(&PodPolicy { epoch: newest.epoch + 3_600_000, ..newest }, &old).expect("signed");
     {
         let _open = Removed::new(&cluster, "redoubt-agent-objects");
         let log = ["logs", "-n", NAMESPACE, "redoubt-agent-helper", "-c", "egress"];
         let patch = json!({"data": {"policy.dsse.json": stolen}}).to_string();
         until("the sidecar refuses the old key", 60, || {
-            // The operator puts its own back at once, and so the stream is quick or it never was there.
+            // The operator puts its own back at once, so it may be gone before the stream has sent it.
             let _status = cluster.kubectl(&["patch", "-n", NAMESPACE, MAP, "--type=merge", "-p", &patch]);
             let log = cluster.kubectl(&log).expect("the log");
             format!("{}{}", log.stdout, log.stderr).contains("signed by a key that was replaced")
