@@ -16,10 +16,11 @@ use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use redoubt_crds::{
-    AgentPolicyRevision, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
+    AgentPolicyRevision, BreakGlass, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
     SecretBinding, Status, Tool, VaultConnection, names,
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::agent::ring;
@@ -50,6 +51,8 @@ pub struct World {
     pub cluster_policies: Store<Guard<ClusterAgentPolicy>>,
     /// HostSets.
     pub host_sets: Store<Guard<HostSet>>,
+    /// BreakGlasses.
+    pub break_glasses: Store<Guard<BreakGlass>>,
     /// RuntimeClasses, by their metadata.
     pub runtime_classes: Store<PartialObjectMeta<RuntimeClass>>,
     /// Namespaces, by their metadata.
@@ -70,6 +73,8 @@ pub struct World {
     pub queues: Queues,
     /// The policy streams.
     pub hub: Arc<Hub>,
+    /// Told when a BreakGlass or an agent's pod has changed.
+    pub glass: Notify,
 }
 
 /// Which objects are waiting for a visit.
@@ -113,6 +118,7 @@ pub fn watch(client: &Client) -> Arc<World> {
     let (cluster_tools, cluster_tools_in) = reflector::store();
     let (cluster_policies, cluster_policies_in) = reflector::store();
     let (host_sets, host_sets_in) = reflector::store();
+    let (break_glasses, break_glasses_in) = reflector::store();
     let (runtime_classes, runtime_classes_in) = reflector::store();
     let (namespaces, namespaces_in) = reflector::store();
     let (pods, pods_in) = reflector::store();
@@ -131,6 +137,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         cluster_tools,
         cluster_policies,
         host_sets,
+        break_glasses,
         runtime_classes,
         namespaces,
         pods,
@@ -141,6 +148,7 @@ pub fn watch(client: &Client) -> Arc<World> {
         revisions,
         queues: Queues::default(),
         hub: Arc::default(),
+        glass: Notify::new(),
     });
 
     let all = Config::default;
@@ -225,7 +233,11 @@ pub fn watch(client: &Client) -> Arc<World> {
         });
     });
     let children = || Config::default().labels(names::AGENT_LABEL);
-    follow(w, client, children(), pods_in, child);
+    follow(w, client, children(), pods_in, |world, touched| {
+        child(world, touched);
+        world.glass.notify_one();
+    });
+    follow(w, client, all(), break_glasses_in, |world, _| world.glass.notify_one());
     follow(w, client, children(), service_accounts_in, child);
     follow(w, client, children(), config_maps_in, config_map);
     follow_trimmed(w, client, all(), network_policies_in, ring::trim, |world, touched| match touched {
@@ -275,6 +287,7 @@ impl World {
             self.cluster_tools.wait_until_ready().boxed(),
             self.cluster_policies.wait_until_ready().boxed(),
             self.host_sets.wait_until_ready().boxed(),
+            self.break_glasses.wait_until_ready().boxed(),
             self.runtime_classes.wait_until_ready().boxed(),
             self.namespaces.wait_until_ready().boxed(),
             self.pods.wait_until_ready().boxed(),
