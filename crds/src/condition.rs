@@ -34,6 +34,8 @@ conditions! {
     /// Someone else's object lets more through to or from the pod than the operator's own. Only present while it holds;
     /// `Ready` does not depend on it.
     POLICY_DRIFT = "PolicyDrift";
+    /// Of a BreakGlass: the person is let in to the pod.
+    ACTIVE = "Active";
 }
 
 /// The enumeration with its texts and meanings, from one list.
@@ -132,6 +134,16 @@ reasons! {
     PodFailed,
     /// A NetworkPolicy that is not the operator's own selects the pod and allows more than that one.
     ForeignNetworkPolicy,
+    /// The person is let in.
+    Open,
+    /// The pod that the person is to be let in to does not run yet.
+    PodNotRunning,
+    /// Its time is up.
+    Expired,
+    /// The pod that was open is gone or ends.
+    PodEnded,
+    /// So many are open at the same time that no other is opened.
+    TooManyOpen,
     /// Not known yet.
     Unknown,
 }

@@ -25,6 +25,7 @@ pub use kinds::agent::{
 pub use kinds::agent_policy_revision::{
     AgentPolicyRevision, AgentPolicyRevisionSpec, RevisedAgent, RevisedPolicy, RevisedRule,
 };
+pub use kinds::break_glass::{BreakGlass, BreakGlassSpec, BreakGlassStatus, GlassAgent};
 pub use kinds::cluster_agent_policy::{
     CeilingRule, Ceilings, ClusterAgentPolicy, ClusterAgentPolicySpec, Floors, LimitCeilings, PolicyMode,
     Quotas, ResourceCeilings,

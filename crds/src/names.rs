@@ -33,6 +33,9 @@ pub const SIGNING_KEY_SECRET: &str = "redoubt-signing-key";
 /// The Lease in [`OPERATOR_NAMESPACE`] whose holder is the replica that writes.
 pub const LEASE: &str = "redoubt-operator";
 
+/// The ConfigMap in [`OPERATOR_NAMESPACE`] that lists who is let in to which pod. The guard of agents' pods reads it.
+pub const OPEN_GRANTS: &str = "redoubt-open-grants";
+
 /// The Service of the policy stream, in [`OPERATOR_NAMESPACE`].
 pub const POLICY_SERVICE: &str = "redoubt-policy";
 

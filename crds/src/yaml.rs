@@ -4,8 +4,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt as _;
 
 use crate::{
-    Agent, AgentPolicyRevision, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
-    SecretBinding, Tool, VaultConnection,
+    Agent, AgentPolicyRevision, BreakGlass, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet,
+    IsolationClass, SecretBinding, Tool, VaultConnection,
 };
 
 /// Every definition, in alphabetical order of its kind.
@@ -14,6 +14,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![
         Agent::crd(),
         AgentPolicyRevision::crd(),
+        BreakGlass::crd(),
         ClusterAgentPolicy::crd(),
         ClusterTool::crd(),
         EgressPolicy::crd(),

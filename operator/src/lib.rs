@@ -12,6 +12,7 @@ pub mod client;
 pub mod conditions;
 pub mod drift;
 pub mod events;
+pub mod glass;
 pub mod health;
 pub mod inbound;
 pub mod index;

@@ -22,6 +22,7 @@ use crate::accept;
 use crate::agent::{self, Context};
 use crate::client::Connection;
 use crate::events::Events;
+use crate::glass;
 use crate::health::{self, Health};
 use crate::inbound::{self, InboundError, InboundKeys};
 use crate::index::Change;
@@ -328,13 +329,21 @@ async fn visits(
             w.queues.cluster_policies.clone(),
             shutdown.clone(),
         ),
-        accept::run(client, w.clone(), events, w.host_sets.clone(), w.queues.host_sets.clone(), shutdown),
+        accept::run(
+            client.clone(),
+            w.clone(),
+            events.clone(),
+            w.host_sets.clone(),
+            w.queues.host_sets.clone(),
+            shutdown.clone(),
+        ),
     );
     future::join4(
         agents,
         policies,
         future::join5(other.0, other.1, other.2, other.3, other.4),
         future::join3(platform.0, platform.1, platform.2),
+        glass::run(client, w.clone(), events, shutdown),
     )
     .await;
 }

@@ -16,10 +16,11 @@ use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt as _, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use redoubt_crds::{
-    AgentPolicyRevision, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
+    AgentPolicyRevision, BreakGlass, ClusterAgentPolicy, ClusterTool, EgressPolicy, HostSet, IsolationClass,
     SecretBinding, Tool, VaultConnection, names,
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::agent::ring;
@@ -55,6 +56,8 @@ pub struct World {
     pub cluster_policies: Store<Guard<ClusterAgentPolicy>>,
     /// HostSets.
     pub host_sets: Store<Guard<HostSet>>,
+    /// BreakGlasses.
+    pub break_glasses: Store<Guard<BreakGlass>>,
     /// RuntimeClasses, by their metadata.
     pub runtime_classes: Store<PartialObjectMeta<RuntimeClass>>,
     /// Namespaces, by their metadata.
@@ -78,6 +81,8 @@ pub struct World {
     pub hub: Arc<Hub>,
     /// What was counted so far.
     pub metrics: Arc<Metrics>,
+    /// Told when a BreakGlass or an agent's pod has changed.
+    pub glass: Notify,
 }
 
 /// Which objects are waiting for a visit.
@@ -123,6 +128,7 @@ pub fn watch(client: &Client, metrics: Arc<Metrics>) -> Arc<World> {
     let (cluster_tools, cluster_tools_in) = reflector::store();
     let (cluster_policies, cluster_policies_in) = reflector::store();
     let (host_sets, host_sets_in) = reflector::store();
+    let (break_glasses, break_glasses_in) = reflector::store();
     let (runtime_classes, runtime_classes_in) = reflector::store();
     let (namespaces, namespaces_in) = reflector::store();
     let (pods, pods_in) = reflector::store();
@@ -141,6 +147,7 @@ pub fn watch(client: &Client, metrics: Arc<Metrics>) -> Arc<World> {
         cluster_tools,
         cluster_policies,
         host_sets,
+        break_glasses,
         runtime_classes,
         namespaces,
         pods,
@@ -152,6 +159,7 @@ pub fn watch(client: &Client, metrics: Arc<Metrics>) -> Arc<World> {
         queues: Queues::default(),
         hub: Arc::default(),
         metrics,
+        glass: Notify::new(),
     });
 
     let all = Config::default;
@@ -241,7 +249,11 @@ pub fn watch(client: &Client, metrics: Arc<Metrics>) -> Arc<World> {
         });
     });
     let children = || Config::default().labels(names::AGENT_LABEL);
-    follow_trimmed(w, client, children(), pods_in, trim_pod, child);
+    follow_trimmed(w, client, children(), pods_in, trim_pod, |world, touched| {
+        child(world, touched);
+        world.glass.notify_one();
+    });
+    follow(w, client, all(), break_glasses_in, |world, _| world.glass.notify_one());
     follow(w, client, children(), service_accounts_in, child);
     follow(w, client, children(), config_maps_in, config_map);
     follow_trimmed(w, client, all(), network_policies_in, ring::trim, |world, touched| {
@@ -316,6 +328,7 @@ impl World {
             self.cluster_tools.wait_until_ready().boxed(),
             self.cluster_policies.wait_until_ready().boxed(),
             self.host_sets.wait_until_ready().boxed(),
+            self.break_glasses.wait_until_ready().boxed(),
             self.runtime_classes.wait_until_ready().boxed(),
             self.namespaces.wait_until_ready().boxed(),
             self.pods.wait_until_ready().boxed(),
@@ -404,6 +417,7 @@ fn trim_pod(pod: &mut Pod) {
         ephemeral_containers: spec.ephemeral_containers,
         node_name: spec.node_name,
         runtime_class_name: spec.runtime_class_name,
+        active_deadline_seconds: spec.active_deadline_seconds,
         ..Default::default()
     });
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod agent_policy_revision;
+pub(crate) mod break_glass;
 pub(crate) mod cluster_agent_policy;
 pub(crate) mod cluster_tool;
 pub(crate) mod egress_policy;

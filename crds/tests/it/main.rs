@@ -23,7 +23,7 @@ fn schema(definition: &Value) -> &Value {
 
 fn each_definition(check: impl Fn(&str, &Value)) {
     let all = definitions();
-    assert_eq!(all.len(), 10);
+    assert_eq!(all.len(), 11);
     for definition in all {
         let value = serde_json::to_value(&definition).unwrap();
         check(definition.metadata.name.as_deref().unwrap(), &value);

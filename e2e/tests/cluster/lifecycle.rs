@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use redoubt_e2e::cluster::{Cluster, Phase, Team};
+use redoubt_e2e::cluster::{Cluster, Phase, Team, agent_yaml};
 use serde_json::Value;
 
 use super::cluster;
@@ -153,4 +153,17 @@ fn the_pod_is_handed_to_the_kata_runtime_and_passes_the_restricted_standard() {
     assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
     let agent = cluster.get("life-kata", AGENT).expect("the agent");
     assert_eq!(agent["status"]["runtimeClassName"], "kata-qemu");
+}
+
+/// The API server turns the deletion of a pod that no node has into one without any time to end.
+#[test]
+fn a_pod_that_no_node_takes_can_be_taken_back() {
+    let cluster = cluster();
+    let _team = Team::without_agent(&cluster, "life-nowhere").expect("the team");
+    let nowhere = agent_yaml("life-nowhere", "helper", "  placement: {nodeSelector: {no: such-node}}\n");
+    cluster.apply(&nowhere).expect("the agent");
+    until("the pod is there", || uid(&cluster, "life-nowhere").is_some());
+    let patch = ["patch", AGENT, "-n", "life-nowhere", "--type=merge", "-p", "{\"spec\":{\"suspend\":true}}"];
+    cluster.kubectl(&patch).expect("suspended");
+    until("the pod is gone", || uid(&cluster, "life-nowhere").is_none());
 }

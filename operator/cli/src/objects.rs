@@ -96,6 +96,7 @@ impl Objects {
             cluster_tools: self.guarded(),
             cluster_policies: self.guarded(),
             host_sets: self.guarded(),
+            break_glasses: store([]),
             runtime_classes: store(self.metadata()),
             namespaces: store(self.metadata()),
             pods: store([]),
@@ -105,6 +106,7 @@ impl Objects {
             services: store([]),
             hub: Arc::default(),
             metrics: Metrics::new().0,
+            glass: Default::default(),
             revisions: all(store([])),
             queues: Queues::default(),
         }
@@ -158,7 +160,8 @@ pub enum Scope {
     Cluster,
 }
 
-/// The kinds that are read, with their API version and scope. Revisions are records of the operator's own.
+/// The kinds that are read, with their API version and scope. Revisions are records of the operator's own, and a BreakGlass
+/// counts from when it is made, so neither is kept in files.
 pub const KINDS: &[(&str, &str, Scope)] = &[
     ("Agent", TEAM_GROUP, Scope::Namespaced),
     ("EgressPolicy", TEAM_GROUP, Scope::Namespaced),

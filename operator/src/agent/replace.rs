@@ -28,6 +28,8 @@ pub enum Why {
     KeyUnknown,
     /// Its sidecar never came up, and there is a newer policy.
     Outdated,
+    /// A person was let in to it, and its time is up.
+    Opened,
     /// It failed.
     Failed,
     /// It finished, which an agent does not do.
@@ -48,6 +50,7 @@ impl Why {
                 "no announcement leads from the key in its arguments to the one that signs policies now"
             }
             Self::Outdated => "its sidecar did not come up, and there is a newer policy",
+            Self::Opened => "a person was let in to it, and that is over",
             Self::Failed => "it failed",
             Self::Finished => "it finished",
             Self::SidecarRestarted => {
@@ -103,6 +106,9 @@ pub fn decide(wanted: Option<&Pod>, actual: Option<&Pod>, signer: &Signer, now: 
     if tampered(wanted, actual) {
         return Step::Delete { why: Why::Tampered, attempt: 0 };
     }
+    if ended_by_deadline(actual) {
+        return Step::Delete { why: Why::Opened, attempt: 0 };
+    }
     if let Some((why, since)) = broken(actual) {
         let (attempt, wait) = back_off(actual, since);
         let until = since.checked_add(wait).unwrap_or(now);
@@ -153,6 +159,14 @@ fn tampered(wanted: &Pod, actual: &Pod) -> bool {
         actual.spec.iter().any(|spec| spec.ephemeral_containers.iter().flatten().next().is_some());
     let labels = wanted.labels().iter().all(|(key, value)| actual.labels().get(key) == Some(value));
     ephemeral || !labels || images(wanted) != images(actual)
+}
+
+/// Whether the kubelet ended it at the time that a BreakGlass had set. Nothing else sets one.
+fn ended_by_deadline(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| spec.active_deadline_seconds.is_some())
+        && pod.status.as_ref().is_some_and(|status| {
+            status.phase.as_deref() == Some("Failed") && status.reason.as_deref() == Some("DeadlineExceeded")
+        })
 }
 
 /// Why the pod has to be replaced by a new one of the same kind, and since when.

@@ -155,6 +155,12 @@ fn what_failed_waits_longer_each_time() {
     check(Some(&failed("Failed", 10, 300, "4000000000")), delete(Why::Failed, 4_000_000_001));
     // One that ran steadily starts anew.
     check(Some(&failed("Failed", 600, 5, "9")), delete(Why::Failed, 1));
+    // Someone was let in to it, and the kubelet has ended it in time: no failure. Another's end by a deadline is one.
+    let opened = json!({ "spec": { "activeDeadlineSeconds": 60 },
+        "status": { "phase": "Failed", "reason": "DeadlineExceeded" } });
+    check(Some(&actual(&opened)), delete(Why::Opened, 0));
+    let other = json!({ "status": { "phase": "Failed", "reason": "DeadlineExceeded" } });
+    check(Some(&actual(&other)), delete(Why::Failed, 1));
     // Evicted before any container ran.
     let evicted = json!({ "status": { "phase": "Failed", "reason": "Evicted" } });
     check(Some(&actual(&evicted)), delete(Why::Failed, 1));
