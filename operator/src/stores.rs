@@ -464,3 +464,36 @@ fn follow_trimmed<K>(
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_a_pod_is_kept_what_others_can_change_and_how_it_fares() {
+        let container =
+            |name: &str| json!({ "name": name, "image": "i", "env": [{"name": "A", "value": "b"}] });
+        let kept = |name: &str| json!({ "name": name, "image": "i" });
+        let spec = |container: &dyn Fn(&str) -> serde_json::Value| {
+            json!({
+                "containers": [container("agent")],
+                "initContainers": [container("egress")],
+                "ephemeralContainers": [{ "name": "debug", "image": "d" }],
+                "nodeName": "node", "runtimeClassName": "kata", "activeDeadlineSeconds": 60,
+            })
+        };
+        let metadata =
+            json!({ "name": "p", "labels": {"a": "b"}, "annotations": {"redoubt.dev/pod-hash": "1"} });
+        let status = json!({ "phase": "Running", "containerStatuses": [] });
+        let mut whole = json!({ "metadata": metadata, "spec": spec(&container), "status": status });
+        whole["metadata"]["managedFields"] = json!([{ "manager": "m" }]);
+        whole["spec"]["volumes"] = json!([{ "name": "v" }]);
+        whole["spec"]["serviceAccountName"] = json!("s");
+        let mut pod: Pod = serde_json::from_value(whole).unwrap();
+        trim_pod(&mut pod);
+        let expected = json!({ "metadata": metadata, "spec": spec(&kept), "status": status });
+        assert_eq!(pod, serde_json::from_value::<Pod>(expected).unwrap());
+    }
+}
