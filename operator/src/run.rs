@@ -338,7 +338,7 @@ async fn visits(
             shutdown.clone(),
         ),
     );
-    future::join4(
+    future::join5(
         agents,
         policies,
         future::join5(other.0, other.1, other.2, other.3, other.4),

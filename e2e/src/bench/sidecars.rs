@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Parser as _;
@@ -142,7 +142,7 @@ async fn start_one(client: &Client, pod: &Pod, map: &ConfigMap, folder: &Path) -
 }
 
 /// Puts a file of this machine in place of one in the pod.
-fn replace(arguments: &mut [String], flag: &str, file: &PathBuf) -> Result<(), Failure> {
+fn replace(arguments: &mut [String], flag: &str, file: &Path) -> Result<(), Failure> {
     let place = arguments.iter().position(|argument| argument == flag).ok_or_else(|| format!("no {flag}"))?;
     *arguments.get_mut(place + 1).ok_or("no value")? = file.display().to_string();
     Ok(())
