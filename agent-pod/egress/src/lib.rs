@@ -9,6 +9,7 @@ mod body;
 mod ca;
 mod clock;
 pub mod config;
+mod control_plane;
 mod credentials;
 mod fault;
 mod follower;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use redoubt_policy::VerifiedPolicy;
+use redoubt_policy::host::Host;
+use redoubt_policy::target::{Scheme, Target};
 use redoubt_policy::wire::PAYLOAD_TYPE;
 use redoubt_stream::{Ack, Alive, FromSidecar, Hello, Policy, Status, from_operator, from_sidecar};
 use rustls::{ClientConfig, RootCertStore};
@@ -20,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_rustls::TlsConnector;
 
+use crate::control_plane::ControlPlane;
 use crate::fresh::Freshness;
 use crate::policy::PolicySource;
 use crate::trust::provider;
@@ -51,6 +54,13 @@ pub(crate) struct OperatorSource {
     pub(crate) token: PathBuf,
 }
 
+impl OperatorSource {
+    /// The name or address that it is looked up by.
+    pub(crate) fn host(&self) -> Option<Host> {
+        Some(Target::parse(Scheme::Https, &self.authority).ok()?.host)
+    }
+}
+
 /// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 enum StreamError {
@@ -77,6 +87,7 @@ pub(crate) async fn follow(
     source: Arc<PolicySource>,
     feed: Arc<watch::Sender<Arc<VerifiedPolicy>>>,
     fresh: Arc<Freshness>,
+    control_plane: Arc<ControlPlane>,
 ) {
     let operator = Arc::new(operator);
     let mut replicas: HashMap<SocketAddr, Follower> = HashMap::new();
@@ -86,6 +97,7 @@ pub(crate) async fn follow(
         match found.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
             Ok(found) => {
                 let found: HashSet<SocketAddr> = found.take(REPLICAS_MAX).collect();
+                control_plane.replicas_are(found.iter().map(SocketAddr::ip));
                 replicas.retain(|address, _| found.contains(address));
                 for address in found {
                     replicas.entry(address).or_insert_with(|| {

@@ -8,6 +8,7 @@ use redoubt_policy::VerifiedPolicy;
 use crate::audit::Audit;
 use crate::ca::Authority;
 use crate::config::Limits;
+use crate::control_plane::ControlPlane;
 use crate::credentials::Credentials;
 use crate::fresh::Freshness;
 use crate::net::{Dial, Resolve};
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) dialer: Arc<dyn Dial>,
     pub(crate) trust: Trust,
     pub(crate) vaults: Vaults,
+    pub(crate) control_plane: Arc<ControlPlane>,
     pub(crate) pool: Pool,
     pub(crate) authority: Authority,
     pub(crate) audit: Audit,

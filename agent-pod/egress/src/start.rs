@@ -1,7 +1,7 @@
 //! From arguments to a running sidecar, and to its end.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::audit::{Audit, Record};
 use crate::ca::Authority;
 use crate::config::Config;
+use crate::control_plane::ControlPlane;
 use crate::credentials::Credentials;
 use crate::fresh::{Clock, Freshness, boot_clock};
 use crate::net::{Dial, Resolve, SystemDialer, SystemResolver};
@@ -44,6 +45,8 @@ pub struct Seams {
     pub vault: Arc<Resolver>,
     /// Tells how long no operator was heard.
     pub clock: Clock,
+    /// Address of the API server.
+    pub api_server: Option<IpAddr>,
 }
 
 impl Seams {
@@ -61,6 +64,8 @@ impl Seams {
             audit: Box::new(std::io::stdout()),
             vault: resolver,
             clock: boot_clock(),
+            // The kubelet tells it every container.
+            api_server: std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok()),
         })
     }
 }
@@ -98,6 +103,7 @@ impl Egress {
         let authority =
             Authority::new(&format!("Redoubt egress of {}/{}", policy.agent.namespace, policy.agent.name))
                 .map_err(|error| fatal("CertificateNotMade", &error.to_string()))?;
+        let control_plane = Arc::new(ControlPlane::new(config.operator.host(), seams.api_server));
         let (publish, feed) = watch::channel(Arc::new(policy));
         let shared = Arc::new(Shared {
             limits: config.limits,
@@ -112,13 +118,14 @@ impl Egress {
             dialer: seams.dial,
             trust: Trust::default(),
             vaults: Vaults::default(),
+            control_plane: Arc::clone(&control_plane),
             pool: Pool::default(),
             authority,
             audit,
         });
         let (policy, publish) = (Arc::new(config.policy), Arc::new(publish));
         background.spawn(Arc::clone(&policy).follow(Arc::clone(&publish)));
-        background.spawn(operator::follow(config.operator, policy, publish, fresh));
+        background.spawn(operator::follow(config.operator, policy, publish, fresh, control_plane));
         background.spawn(Arc::clone(&credentials).follow(feed));
         background.spawn(housekeeping(Arc::clone(&shared)));
         background.spawn(ageing(Arc::clone(&shared)));

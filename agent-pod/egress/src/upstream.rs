@@ -51,6 +51,7 @@ pub(crate) async fn addresses(
         }
     }
     refuse_vault(shared, target, &vetted, policy).await?;
+    shared.control_plane.refuse(&target.host, &vetted)?;
     vetted.truncate(ADDRESSES_MAX);
     if vetted.is_empty() {
         return Err(unresolved(&target.host, "it has no address"));

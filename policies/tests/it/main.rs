@@ -15,3 +15,4 @@ mod decisions;
 mod grammar;
 mod objects;
 mod properties;
+mod versions;

@@ -1,6 +1,6 @@
 //! Which requests go out, and what those are told that do not.
 
-use crate::support::{As, Setup, World, ip};
+use crate::support::{As, Setup, TestCa, World, ip};
 
 async fn check(world: &World, method: &str, url: &str, headers: &str, expected: (u16, &str)) {
     let (status, reason) = world.refusal(method, url, headers, "").await;
@@ -148,6 +148,48 @@ async fn addresses_are_judged_and_pinned() {
     for literal in ["169.254.169.254", "127.0.0.1", "[::1]"] {
         assert_eq!(world.refusal("GET", &format!("https://{literal}/"), "", "").await.0, 403, "{literal}");
     }
+}
+
+#[tokio::test]
+async fn the_control_plane_is_nobodys_to_reach() {
+    // The operator has the address of free.test and the API server that of plain.test; both are granted, with their range.
+    let key = crate::support::new_key();
+    let world = World::with(Setup {
+        operator: Some(("10.0.0.2:8444".to_owned(), TestCa::new().der)),
+        api_server: Some(ip("10.0.0.3")),
+        key: Some(key),
+        ..Setup::default()
+    })
+    .await;
+    let refused = (403, "ControlPlaneNotReachable".to_owned());
+    for _ in 0..1000 {
+        // The sidecar has to look the operator up first.
+        if world.refusal("GET", "https://10.0.0.2/", "", "").await == refused
+            && world.get("https://free.test/").await.status == 403
+        {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let seen = (world.free.seen().len(), world.plain.seen().len());
+    for url in ["https://free.test/", "https://10.0.0.2/", "http://plain.test/"] {
+        assert_eq!(world.refusal("GET", url, "", "").await, refused, "{url}");
+    }
+    for address in ["::ffff:10.0.0.2", "64:ff9b::a00:2", "10.0.0.3"] {
+        world
+            .names
+            .addresses
+            .lock()
+            .unwrap()
+            .insert("free.test".to_owned(), vec![ip("10.0.0.1"), ip(address)]);
+        assert_eq!(world.refusal("GET", "https://free.test/", "", "").await, refused, "{address}");
+    }
+    assert_eq!((world.free.seen().len(), world.plain.seen().len()), seen);
+    // The benign twins: another address of the range, and of that name.
+    assert_eq!(world.get("https://api.test/v1/x").await.status, 200);
+    world.names.addresses.lock().unwrap().insert("free.test".to_owned(), vec![ip("10.0.0.5")]);
+    world.names.ports.lock().unwrap().insert((ip("10.0.0.5"), 443), world.free.address);
+    assert_eq!(world.get("https://free.test/").await.status, 200);
 }
 
 #[tokio::test]

@@ -53,6 +53,7 @@ pub(crate) struct Setup {
     pub(crate) operator: Option<(String, String)>,
     pub(crate) key: Option<Arc<SigningKey>>,
     pub(crate) clock: Option<Clock>,
+    pub(crate) api_server: Option<IpAddr>,
     pub(crate) policy: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
 
@@ -68,6 +69,7 @@ impl Default for Setup {
             operator: None,
             key: None,
             clock: None,
+            api_server: None,
             policy: Box::new(|_| {}),
         }
     }
@@ -346,6 +348,7 @@ impl World {
             audit: Box::new(audit.clone()),
             vault: Seams::system()?.vault,
             clock: setup.clock.unwrap_or_else(|| Seams::system().unwrap().clock),
+            api_server: setup.api_server,
         };
         let egress = Egress::start(config, seams).await?;
         let (inbound, health, proxy) = (egress.inbound(), egress.health(), egress.proxy());
