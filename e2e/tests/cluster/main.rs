@@ -13,6 +13,7 @@ mod ha;
 mod hostile;
 mod lifecycle;
 mod neighbour;
+mod orders;
 mod revisions;
 mod revoked;
 mod rights;
