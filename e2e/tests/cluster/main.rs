@@ -7,6 +7,7 @@ mod ceilings;
 mod chart;
 mod cli;
 mod drift;
+mod faults;
 mod grammar;
 mod guards;
 mod ha;
