@@ -77,6 +77,7 @@ pub(crate) struct Record {
     /// `Kind/NAME FIELD` of a ceiling or deny in mode `Audit` that would refuse it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) would_refuse: Option<String>,
+    /// What decided: the grant of a request that was allowed, or what refused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) object: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -151,6 +151,8 @@ async fn forward(
     };
     let authorized = policy.decide(&asked)?;
     record.would_refuse = authorized.would_refuse.map(ToString::to_string);
+    record.object = Some(authorized.rule.grant.object.clone());
+    record.field = Some(authorized.rule.grant.field.clone());
     let bound = policy.is_bound(&wanted.target);
     if bound {
         refuse_credentials(&parts, &wanted, &policy)?;
@@ -319,7 +321,7 @@ async fn lease(
     }
     let (name, value) = shared.credentials.lease(binding, policy)?;
     record.binding = Some(binding.name.clone());
-    shared.audit.write(Record { event: "lease", ..record.clone() }).await?;
+    shared.audit.write(Record { event: "lease", detail: None, ..record.clone() }).await?;
     headers.insert(name, value);
     Ok(())
 }

@@ -67,6 +67,26 @@ pub enum Error {
         /// Name.
         name: String,
     },
+    /// The Agent has no pod now.
+    #[error("Agent {namespace}/{agent} has no pod")]
+    NoPod {
+        /// Namespace of the Agent.
+        namespace: String,
+        /// Name of the Agent.
+        agent: String,
+    },
+    /// An object is not one that the operator makes for this Agent.
+    #[error("{0} is not that of this Agent")]
+    NotOurs(String),
+    /// The agent's pod would not take its policy.
+    #[error("the agent's pod does not take its policy: {}", .0.message)]
+    NotAccepted(redoubt_policy::Refusal),
+    /// There is no revision to go back to.
+    #[error("{0}")]
+    NoRevision(String),
+    /// The Agent was changed meanwhile.
+    #[error("Agent/{0} was changed meanwhile, so it was left as it is")]
+    Changed(String),
     /// The request cannot be one.
     #[error("{0}")]
     Request(String),
@@ -117,6 +137,16 @@ impl Error {
             Self::NoAgent { .. } => {
                 Some("Give its namespace with -n; kubectl get agents -A lists all.".to_owned())
             }
+            Self::NoPod { namespace, agent } => Some(format!(
+                "Does the Agent exist, and is it Ready? kubectl redoubt why {agent} -n {namespace}. Without a pod, kubectl redoubt \
+                 explain tells what its objects allow."
+            )),
+            Self::NotOurs(_) => Some("Wait until the operator has replaced it, and try again.".to_owned()),
+            Self::NotAccepted(refusal) => Some(refusal.help.clone()),
+            Self::NoRevision(_) => Some(
+                "kubectl get apr -l redoubt.dev/agent=NAME lists the revisions; name one by its number with --to.".to_owned(),
+            ),
+            Self::Changed(_) => Some("Look at it, and try again.".to_owned()),
             Self::NoCaller { namespace, agent } => Some(format!(
                 "Add one: kubectl -n {namespace} patch agent {agent} --type=merge -p \
                  '{{\"spec\":{{\"callers\":[{{\"serviceAccount\":{{\"name\":\"NAME\"}}}}]}}}}' (this replaces the list). \

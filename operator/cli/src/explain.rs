@@ -4,16 +4,13 @@ use std::path::PathBuf;
 
 use redoubt_crds::{Agent, EffectiveRule};
 use redoubt_policy::compile::effective_lines;
-use redoubt_policy::decide::Request;
-use redoubt_policy::method::Method;
-use redoubt_policy::path::CanonicalPath;
-use redoubt_policy::target::{Scheme, Source, Target};
-use redoubt_policy::wire::{Inject, PodPolicy};
-use redoubt_policy::{Refusal, SigningKey, VerifiedPolicy, sign, verify};
+use redoubt_policy::wire::PodPolicy;
+use redoubt_policy::{SigningKey, VerifiedPolicy, sign, verify};
 use serde::Serialize;
 
 use crate::check::{Lines, against};
 use crate::cluster::{self, Cluster};
+use crate::decision::{Asked, Decision, told};
 use crate::error::Error;
 use crate::files;
 use crate::judge::{agent_verdict, title};
@@ -43,27 +40,6 @@ pub struct Args {
     /// How the result is told.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
-}
-
-/// What the policy says of a request.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Decision {
-    from: String,
-    request: String,
-    allowed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    needed_by: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    granted_by: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credential: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    private_ranges: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    would_be_refused_by: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    refusal: Option<Refusal>,
 }
 
 #[derive(Debug, Serialize)]
@@ -110,7 +86,9 @@ pub async fn run(cluster: &cluster::Args, args: &Args) -> Result<u8, Error> {
                 report.notes.extend(in_force(&agent, built.policy()));
             }
             match &asked {
-                Some(asked) => report.decision = Some(asked.decide(args.from.as_deref(), built.policy())?),
+                Some(asked) => {
+                    report.decision = Some(asked.decide(args.from.as_deref(), &verified(built.policy())?))
+                }
                 None => report.policy = Some(Lines::of(built.policy())),
             }
         }
@@ -148,74 +126,6 @@ fn in_force(agent: &Agent, policy: &PodPolicy) -> Option<String> {
     })
 }
 
-/// A request that is asked about.
-#[derive(Debug)]
-struct Asked {
-    method: Method,
-    target: Target,
-    path: CanonicalPath,
-}
-
-impl Asked {
-    /// From what a person writes. The query is not looked at: no policy speaks of it.
-    fn parse(method: &str, url: &str) -> Result<Self, Error> {
-        let bad = |error: &dyn std::fmt::Display| Error::Request(format!("{url}: {error}"));
-        let method = method
-            .to_ascii_uppercase()
-            .parse()
-            .map_err(|error| Error::Request(format!("{method:?}: {error}")))?;
-        let (scheme, rest) = match url.split_once("://") {
-            Some(("https", rest)) => (Scheme::Https, rest),
-            Some(("http", rest)) => (Scheme::Http, rest),
-            _ => return Err(bad(&"a URL starts with https:// or http://")),
-        };
-        let rest = rest.split(['?', '#']).next().unwrap_or_default();
-        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        Ok(Self {
-            method,
-            target: Target::parse(scheme, authority).map_err(|error| bad(&error))?,
-            path: if path.is_empty() { "/" } else { path }.parse().map_err(|error| bad(&error))?,
-        })
-    }
-
-    fn decide(&self, from: Option<&str>, policy: &PodPolicy) -> Result<Decision, Error> {
-        let source = from.map_or(Source::Agent, |name| Source::Tool(name.to_owned()));
-        let request =
-            Request { source: &source, target: &self.target, method: self.method, path: &self.path };
-        let verified = verified(policy)?;
-        let mut decision = Decision {
-            from: source.to_string(),
-            request: request.to_string(),
-            allowed: false,
-            needed_by: None,
-            granted_by: None,
-            credential: None,
-            private_ranges: Vec::new(),
-            would_be_refused_by: None,
-            refusal: None,
-        };
-        match verified.decide(&request) {
-            Err(refusal) => decision.refusal = Some(refusal),
-            Ok(authorized) => {
-                decision.allowed = true;
-                decision.needed_by = Some(authorized.rule.need.to_string());
-                decision.granted_by = Some(authorized.rule.grant.to_string());
-                decision.private_ranges =
-                    authorized.private_cidrs().iter().map(ToString::to_string).collect();
-                decision.would_be_refused_by = authorized.would_refuse.map(ToString::to_string);
-                decision.credential = authorized.binding.map(|(binding, destination)| {
-                    let how = match &binding.inject {
-                        Inject::Bearer {} => "as bearer token".to_owned(),
-                        Inject::Header { name, .. } => format!("in header {name}"),
-                    };
-                    format!("SecretBinding/{} {} {how}", binding.name, destination.field)
-                });
-            }
-        }
-        Ok(decision)
-    }
-}
-
 /// The policy as a sidecar would hold it. Only a signed one can judge, so it is signed with a key that nobody keeps.
 fn verified(policy: &PodPolicy) -> Result<VerifiedPolicy, Error> {
     let defect =
@@ -233,7 +143,7 @@ fn human(agent: &Agent, report: &Report) -> String {
         text.push_str(&format!("Agent {} makes no policy until this is put right\n", title(agent)));
     }
     if let Some(decision) = &report.decision {
-        told(decision, &mut text);
+        text.push_str(&told(decision));
     }
     if let Some(lines) = &report.policy {
         let selected = match lines.selected_by.as_slice() {
@@ -263,57 +173,5 @@ fn section(head: &str, lines: &[EffectiveRule], text: &mut String) {
     text.push_str(&format!("{head}:\n"));
     for line in lines {
         text.push_str(&format!("  {}: {} ({})\n", line.from, line.request, line.decided_by));
-    }
-}
-
-fn told(decision: &Decision, text: &mut String) {
-    let verdict = if decision.allowed { "allowed" } else { "refused" };
-    text.push_str(&format!("{verdict}: {} from {}\n", decision.request, decision.from));
-    let ranges = decision.private_ranges.join(", ");
-    let addresses = (!ranges.is_empty()).then(|| format!("public ones, and {ranges}"));
-    for (head, value) in [
-        ("needed by", &decision.needed_by),
-        ("granted by", &decision.granted_by),
-        ("credential", &decision.credential),
-        ("addresses", &addresses),
-        ("audit: would be refused by", &decision.would_be_refused_by),
-    ] {
-        if let Some(value) = value {
-            text.push_str(&format!("  {head}: {value}\n"));
-        }
-    }
-    if let Some(refusal) = &decision.refusal {
-        text.push_str(&format!("  {}: {}\n", refusal.reason, refusal.message));
-        text.push_str(&format!("  decided by: {} {}\n", refusal.object, refusal.field));
-        text.push_str(&format!("  way out: {}\n", refusal.help));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests() {
-        for (method, url, expected) in [
-            ("get", "https://a.example.com", "GET https://a.example.com:443/"),
-            ("POST", "http://a.example.com:8080/x?y=1#z", "POST http://a.example.com:8080/x"),
-        ] {
-            let asked = Asked::parse(method, url).unwrap();
-            let source = Source::Agent;
-            let request =
-                Request { source: &source, target: &asked.target, method: asked.method, path: &asked.path };
-            assert_eq!(request.to_string(), expected);
-        }
-        for (method, url) in [
-            ("TRACE", "https://a.example.com/"),
-            ("GET", "a.example.com/"),
-            ("GET", "ftp://a.example.com/"),
-            ("GET", "https://u@a.example.com/"),
-            ("GET", "https://a.example.com/../x"),
-            ("GET", "https:///x"),
-        ] {
-            Asked::parse(method, url).unwrap_err();
-        }
     }
 }

@@ -11,18 +11,22 @@ use clap::{Parser, Subcommand};
 pub mod chat;
 pub mod check;
 pub mod cluster;
+pub mod decision;
 pub mod diff;
 pub mod doctor;
 pub mod error;
 pub mod explain;
 pub mod files;
 pub mod judge;
+pub mod logs;
 pub mod objects;
 pub mod output;
 pub mod permission;
+pub mod rollback;
 pub mod schema;
 pub mod snapshot;
 pub mod terminal;
+pub mod trial;
 pub mod why;
 
 pub use error::Error;
@@ -57,8 +61,14 @@ pub enum Command {
     Doctor(doctor::Args),
     /// Tell what an Agent may do, or what decides about one request
     Explain(explain::Args),
+    /// Tell what an agent asked for and what became of it
+    Logs(logs::Args),
+    /// Give an Agent an earlier workload back; no permission comes back with it
+    Rollback(rollback::Args),
     /// Write what the platform has on a cluster to a file, for the others
     Snapshot(snapshot::Args),
+    /// Tell what an agent's sidecar decides about one request, by the policy that its pod holds; nothing is sent
+    Test(trial::Args),
     /// Tell what keeps an Agent from being Ready
     Why(why::Args),
 }
@@ -73,7 +83,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&Error::Terminal(error), output::FOUND),
     };
-    let judges = !matches!(cli.command, Command::Chat(_));
+    let judges = !matches!(cli.command, Command::Chat(_) | Command::Logs(_));
     let result = runtime.block_on(async {
         match cli.command {
             Command::Chat(args) => chat::run(&cli.cluster, args).await.map(|()| output::FINE),
@@ -81,6 +91,9 @@ pub fn main(cli: Cli) -> ExitCode {
             Command::Diff(args) => diff::run(&cli.cluster, &args).await,
             Command::Doctor(args) => doctor::run(&cli.cluster, &args).await,
             Command::Explain(args) => explain::run(&cli.cluster, &args).await,
+            Command::Logs(args) => logs::run(&cli.cluster, &args).await.map(|()| output::FINE),
+            Command::Rollback(args) => rollback::run(&cli.cluster, &args).await,
+            Command::Test(args) => trial::run(&cli.cluster, &args).await,
             Command::Why(args) => why::run(&cli.cluster, &args).await,
             Command::Snapshot(args) => snapshot::run(&cli.cluster, &args).await.map(|()| output::FINE),
         }

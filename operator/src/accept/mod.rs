@@ -135,7 +135,13 @@ async fn visit<K: Checked>(guard: Arc<Guard<K>>, context: Arc<Context>) -> Resul
     Ok(Action::await_change())
 }
 
-fn next<K: Checked>(object: &K, previous: &Status, problems: &[Problem], now: Timestamp) -> Status {
+/// The status that these problems give it.
+pub(crate) fn next<K: Checked>(
+    object: &K,
+    previous: &Status,
+    problems: &[Problem],
+    now: Timestamp,
+) -> Status {
     let accepted = if problems.is_empty() {
         Verdict::yes(Reason::Valid, "the object and all it refers to are valid")
     } else {

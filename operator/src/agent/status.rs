@@ -247,3 +247,7 @@ fn sum(accepted: Verdict, programmed: Verdict, pod: PodReport) -> Vec<(&'static 
 #[cfg(test)]
 #[path = "status_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "health_tests.rs"]
+mod health_tests;
