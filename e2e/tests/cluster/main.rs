@@ -15,6 +15,7 @@ mod hostile;
 mod lifecycle;
 mod neighbour;
 mod orders;
+mod platform;
 mod revisions;
 mod revoked;
 mod rights;
