@@ -55,6 +55,8 @@ fn a_refused_request_can_be_understood_and_a_change_taken_back_without_exec() {
     let namespace = "cli-logs";
     let team = Team::with_agent(&cluster, namespace).expect("the team");
     cluster.wait_ready(namespace, "helper").expect("ready");
+    let unused = cluster.redoubt(&["unused", "helper", "-n", namespace]).expect_err("nothing is used yet");
+    assert!(unused.stdout.contains("EgressPolicy/helper spec.allow[1]"), "{unused}");
     let logs = |more: &[&str]| {
         cluster.redoubt(&[&["logs", "helper", "-n", namespace], more].concat()).expect("the log").stdout
     };
@@ -76,6 +78,8 @@ fn a_refused_request_can_be_understood_and_a_change_taken_back_without_exec() {
     assert!(!logs(&["--refused"]).contains(&line));
     let refused = told(&test("DELETE").expect_err("refused").stdout);
     assert_eq!(refused["decision"]["refusal"]["reason"], "MethodNotAllowed", "{refused}");
+    let used = cluster.redoubt(&["unused", "helper", "-n", namespace, "-o", "json"]).expect("all are used");
+    assert_eq!(told(&used.stdout)["used"].as_array().map(Vec::len), Some(2), "{}", used.stdout);
 
     // Another workload, and a permission less.
     let spec = |what: &str| cluster.get(namespace, what).expect("the object")["spec"].clone();

@@ -17,6 +17,7 @@ mod lifecycle;
 mod metrics;
 mod neighbour;
 mod orders;
+mod platform;
 mod revisions;
 mod revoked;
 mod rights;

@@ -27,6 +27,7 @@ pub mod schema;
 pub mod snapshot;
 pub mod terminal;
 pub mod trial;
+pub mod unused;
 pub mod why;
 
 pub use error::Error;
@@ -69,6 +70,8 @@ pub enum Command {
     Snapshot(snapshot::Args),
     /// Tell what an agent's sidecar decides about one request, by the policy that its pod holds; nothing is sent
     Test(trial::Args),
+    /// Tell what an agent may do and has not done, as far as its sidecar's log goes back
+    Unused(unused::Args),
     /// Tell what keeps an Agent from being Ready
     Why(why::Args),
 }
@@ -94,6 +97,7 @@ pub fn main(cli: Cli) -> ExitCode {
             Command::Logs(args) => logs::run(&cli.cluster, &args).await.map(|()| output::FINE),
             Command::Rollback(args) => rollback::run(&cli.cluster, &args).await,
             Command::Test(args) => trial::run(&cli.cluster, &args).await,
+            Command::Unused(args) => unused::run(&cli.cluster, &args).await,
             Command::Why(args) => why::run(&cli.cluster, &args).await,
             Command::Snapshot(args) => snapshot::run(&cli.cluster, &args).await.map(|()| output::FINE),
         }

@@ -15,8 +15,8 @@ use crate::cluster::{self, Cluster};
 use crate::error::Error;
 use crate::terminal::{json_line, printable};
 
-mod lines;
-mod record;
+pub(crate) mod lines;
+pub(crate) mod record;
 
 use lines::Lines;
 use record::Record;

@@ -143,8 +143,15 @@ fn choose(
     history.sort_by_key(|revision| std::cmp::Reverse(revision.revision));
     let name = agent.name_any();
     if let Some(to) = to {
-        let found = history.into_iter().find(|revision| revision.revision == to);
-        return found.ok_or_else(|| Error::NoRevision(format!("Agent/{name} has no revision {to}")));
+        history.retain(|revision| revision.revision == to);
+        history.dedup_by(|a, b| a.workload == b.workload);
+        return match <[_; 1]>::try_from(history) {
+            Ok([one]) => Ok(one),
+            Err(none) if none.is_empty() => {
+                Err(Error::NoRevision(format!("Agent/{name} has no revision {to}")))
+            }
+            Err(_) => Err(Error::NoRevision(format!("Agent/{name} has several revisions {to}"))),
+        };
     }
     let in_force = agent.status.as_ref().and_then(|status| status.revision).unwrap_or_default();
     history

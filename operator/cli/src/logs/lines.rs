@@ -7,14 +7,14 @@ const CUT: &str = " (cut)";
 
 /// The beginning of a line that is not whole yet.
 #[derive(Default)]
-pub(super) struct Lines {
+pub(crate) struct Lines {
     begun: Vec<u8>,
     cut: bool,
 }
 
 impl Lines {
     /// The lines that are whole with this piece, without their line feeds. Nothing at all is the end: what is left is a line.
-    pub(super) fn feed(&mut self, piece: &[u8]) -> Vec<String> {
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> Vec<String> {
         let mut whole = Vec::new();
         if piece.is_empty() && !self.begun.is_empty() {
             whole.push(self.take());

@@ -1,11 +1,15 @@
 //! A line of the sidecar's audit log, told for a person: docs/egress.md says what each event is.
 
+use redoubt_policy::decide::Request;
+use redoubt_policy::method::Method;
+use redoubt_policy::path::CanonicalPath;
+use redoubt_policy::target::{Scheme, Source, Target};
 use serde::Deserialize;
 
 /// What is read of a record. Unknown members are newer sidecars'.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Record {
+pub(crate) struct Record {
     time: String,
     event: String,
     decision: String,
@@ -33,17 +37,43 @@ pub(super) struct Record {
 
 impl Record {
     /// The record that a line is; `None` if it is something else.
-    pub(super) fn parse(line: &str) -> Option<Self> {
+    pub(crate) fn parse(line: &str) -> Option<Self> {
         let record: Self = serde_json::from_str(line).ok()?;
         (!record.event.is_empty() && !record.decision.is_empty()).then_some(record)
     }
 
-    pub(super) fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         self.decision == "refuse"
     }
 
+    pub(crate) fn time(&self) -> &str {
+        &self.time
+    }
+
+    /// What was asked, if this is the record of a request that was allowed.
+    pub(crate) fn allowed_request(&self) -> Option<AllowedRequest> {
+        if self.event != "request" || self.is_refusal() {
+            return None;
+        }
+        let source = match self.source.as_deref()? {
+            "Agent" => Source::Agent,
+            other => Source::Tool(other.strip_prefix("Tool/")?.to_owned()),
+        };
+        let scheme = match self.scheme.as_deref()? {
+            "https" => Scheme::Https,
+            "http" => Scheme::Http,
+            _ => return None,
+        };
+        Some(AllowedRequest {
+            source,
+            target: Target { scheme, host: self.host.as_ref()?.parse().ok()?, port: self.port? },
+            method: self.method.as_ref()?.parse().ok()?,
+            path: self.path.as_ref()?.parse().ok()?,
+        })
+    }
+
     /// One line for a person. Parts of it were chosen by the agent: it still has to be made fit for a terminal.
-    pub(super) fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         let verdict = if self.is_refusal() { "REFUSED" } else { "allowed" };
         let mut text = format!("{} {verdict} {}", self.time, self.what());
         if let Some(status) = self.status.filter(|_| !self.is_refusal()) {
@@ -110,5 +140,20 @@ impl Record {
     fn authority(&self) -> String {
         let host = self.host.as_deref().unwrap_or("an unknown host");
         self.port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+}
+
+/// A request that was allowed.
+pub(crate) struct AllowedRequest {
+    source: Source,
+    target: Target,
+    method: Method,
+    path: CanonicalPath,
+}
+
+impl AllowedRequest {
+    /// As the engine is asked about it.
+    pub(crate) fn request(&self) -> Request<'_> {
+        Request { source: &self.source, target: &self.target, method: self.method, path: &self.path }
     }
 }

@@ -44,6 +44,8 @@ fn which_revision() {
     {
         assert!(matches!(choose(&agent, history(), to), Err(Error::NoRevision(_))), "{to:?}");
     }
+    let twice = vec![revision(2, "uid-1", "one"), revision(2, "uid-1", "another")];
+    assert!(matches!(choose(&agent("now", Some(3)), twice, Some(2)), Err(Error::NoRevision(_))));
     let other = choose(&agent("now", Some(3)), vec![revision(2, "uid-0", "another Agent's")], Some(2));
     assert!(matches!(other, Err(Error::NoRevision(_))));
 }
