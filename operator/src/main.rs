@@ -29,6 +29,9 @@ struct Arguments {
     /// Where to serve /metrics, in plain HTTP.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], metrics::PORT)))]
     metrics: SocketAddr,
+    /// Who may scrape the metrics of agents' sidecars: a JSON list of a NetworkPolicy's peers. An empty one turns them off.
+    #[arg(long, default_value = "[]", value_parser = metrics::scrapers)]
+    agent_scrapers: metrics::Scrapers,
     /// What to log: error, warn, info, debug, or a tracing filter.
     #[arg(long, default_value = "info,kube=warn,tower=warn,hyper=warn")]
     log: String,
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         health: arguments.health,
         stream: arguments.stream,
         metrics: arguments.metrics,
+        agent_scrapers: arguments.agent_scrapers.0,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -19,6 +19,7 @@ mod inbound;
 mod intake;
 mod listen;
 mod local;
+mod metrics;
 pub mod net;
 mod operator;
 mod peer;
@@ -38,4 +39,5 @@ mod upstream;
 mod verdict;
 
 pub use fresh::Clock;
+pub use metrics::IsOwn;
 pub use start::{Egress, Seams};

@@ -17,6 +17,7 @@ use crate::ca::Authority;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::fresh::{Clock, Freshness, boot_clock};
+use crate::metrics::{IsOwn, Metrics, is_own};
 use crate::net::{Dial, Resolve, SystemDialer, SystemResolver};
 use crate::peer::UnderWay;
 use crate::pool::Pool;
@@ -25,7 +26,7 @@ use crate::shared::Shared;
 use crate::trust::Trust;
 use crate::upstream::Vaults;
 use crate::verdict::Verdicts;
-use crate::{health, inbound, listen, operator};
+use crate::{health, inbound, listen, metrics, operator};
 
 /// How often kept connections are looked at.
 const PURGE: Duration = Duration::from_secs(5);
@@ -44,6 +45,8 @@ pub struct Seams {
     pub vault: Arc<Resolver>,
     /// Tells how long no operator was heard.
     pub clock: Clock,
+    /// Whether a peer of the metrics' port is in this pod.
+    pub is_own: IsOwn,
 }
 
 impl Seams {
@@ -61,6 +64,7 @@ impl Seams {
             audit: Box::new(std::io::stdout()),
             vault: resolver,
             clock: boot_clock(),
+            is_own: Arc::new(is_own),
         })
     }
 }
@@ -70,6 +74,7 @@ pub struct Egress {
     shared: Arc<Shared>,
     health: SocketAddr,
     inbound: SocketAddr,
+    metrics: Option<SocketAddr>,
     proxy: Option<SocketAddr>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
@@ -88,10 +93,11 @@ impl Egress {
         let started: health::Started = Arc::new(OnceLock::new());
         background.spawn(health::serve(probes, Arc::clone(&started)));
 
+        let (counted, exposition) = Metrics::new();
         let policy = config.policy.load(config.policy.min_epoch).await?;
         let fresh = Arc::new(Freshness::new(seams.clock));
-        let audit =
-            Audit::start(seams.audit).map_err(|error| fatal("AuditUnavailable", &error.to_string()))?;
+        let audit = Audit::start(seams.audit, Arc::clone(&counted))
+            .map_err(|error| fatal("AuditUnavailable", &error.to_string()))?;
         let settings = Settings { start_patience: config.limits.vault, ..Settings::default() };
         let credentials = Credentials::start(&policy, config.vault_tokens, seams.vault, settings).await?;
         let credentials = Arc::new(credentials);
@@ -116,6 +122,7 @@ impl Egress {
             authority,
             audit,
         });
+        counted.know(&shared);
         let (policy, publish) = (Arc::new(config.policy), Arc::new(publish));
         background.spawn(Arc::clone(&policy).follow(Arc::clone(&publish)));
         background.spawn(operator::follow(config.operator, policy, publish, fresh));
@@ -131,6 +138,15 @@ impl Egress {
         let callers = bind_tcp(config.inbound).await?;
         let inbound = local_addr(&callers)?;
         listeners.spawn(inbound::serve(Arc::clone(&shared), callers, slots()));
+        let metrics = match config.metrics {
+            None => None,
+            Some(address) => {
+                let listener = bind_tcp(address).await?;
+                let bound = local_addr(&listener)?;
+                background.spawn(metrics::serve(listener, exposition, seams.is_own));
+                Some(bound)
+            }
+        };
         let proxy = match config.proxy {
             None => None,
             Some(address) => {
@@ -143,7 +159,7 @@ impl Egress {
         drop(drain);
         let _first = started.set(Arc::clone(&shared));
         tracing::info!(epoch = shared.policy().epoch, %inbound, %health, "ready to judge requests");
-        Ok(Self { shared, health, inbound, proxy, listeners, background, drainer })
+        Ok(Self { shared, health, inbound, metrics, proxy, listeners, background, drainer })
     }
 
     /// Where probes are answered.
@@ -156,6 +172,12 @@ impl Egress {
     #[must_use]
     pub fn inbound(&self) -> SocketAddr {
         self.inbound
+    }
+
+    /// Where metrics are scraped.
+    #[must_use]
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// Where the HTTP proxy for other clients is.

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
@@ -66,6 +67,8 @@ pub struct Context {
     pub inbound: watch::Receiver<Arc<InboundKeys>>,
     /// Writes events.
     pub events: Events,
+    /// Who may scrape the metrics of agents' sidecars.
+    pub scrapers: Vec<NetworkPolicyPeer>,
     /// For Agents whose failed pod was deleted and whose next one does not exist yet: how many failed in a row. It is lost
     /// with the process, and then the back-off begins anew.
     pub attempts: Mutex<HashMap<ObjectRef<WatchedAgent>, u32>>,
@@ -122,6 +125,7 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
     let built = validate::validate(read).and_then(|mut validated| {
         // After a restore of etcd, a pod may have a newer policy than anything here tells of.
         validated.held(report.as_ref().map_or(0, |report| report.epoch));
+        validated.scraped_by(&context.scrapers);
         let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
         build::build(&validated, &context.signer, milliseconds)
             .map(|children| (validated, children))

@@ -3,8 +3,8 @@
 //! Nothing is told of a single Agent: there are too many, and names are their authors'. Counts of objects are made when
 //! someone asks, from what the watches have told.
 
-mod process;
 mod read;
+mod scrapers;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -24,6 +24,7 @@ use redoubt_metrics::{Counters, Exposition, Histograms};
 use crate::lead::Fence;
 use crate::stores::World;
 
+pub use scrapers::{Scrapers, scrapers};
 pub use serve::serve;
 
 /// Port of the metrics.
@@ -84,7 +85,7 @@ impl Metrics {
         let read = Arc::clone(&metrics);
         out.read(move || read.read());
         let started = SystemTime::now();
-        out.read(move || process::read(started));
+        out.read(move || redoubt_metrics::process::read(started));
         (metrics, out)
     }
 

@@ -135,6 +135,7 @@ fn good_values_are_rendered_and_every_pod_is_restricted_and_by_digest() {
         json!({"networkPolicy": {"scrapers": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}}),
         json!({"networkPolicy": {"apiServer": {"ports": [6443], "cidrs": ["10.96.0.1/32", "fd00::1/128"]}}}),
         json!({"metrics": {"podMonitor": {"enabled": true, "interval": "15s", "labels": {"release": "prometheus"}}}}),
+        json!({"metrics": {"agentScrapers": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}}),
         json!({"metrics": {"rules": {"enabled": true, "labels": {"release": "prometheus"}}}}),
         json!({"tolerations": [{"key": "platform", "operator": "Exists", "effect": "NoSchedule"}]}),
         json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}}),
@@ -219,6 +220,22 @@ fn what_prometheus_is_given() {
     for kind in ["PodMonitor", "PrometheusRule"] {
         assert!(names(&plain, kind).is_empty(), "not unless asked for: {kind}");
     }
+    let peers = json!([{"namespaceSelector": {"matchLabels": {"a": "it's \"b\""}}}]);
+    let arguments = |objects: &[Value]| {
+        let pods = pods(objects);
+        let operator = pods.iter().find(|pod| pod["containers"][0]["name"] == "operator").unwrap();
+        operator["containers"][0]["args"].as_array().unwrap().clone()
+    };
+    let scrapers = |objects: &[Value]| {
+        let all = arguments(objects);
+        let given = all.iter().find_map(|it| it.as_str().unwrap().strip_prefix("--agent-scrapers="));
+        given.map(|text| redoubt_operator::metrics::scrapers(text).unwrap().0)
+    };
+    assert_eq!(scrapers(&plain), None);
+    let opened =
+        with(&json!({"metrics": {"agentScrapers": peers, "podMonitor": {"enabled": true}}})).unwrap();
+    assert_eq!(serde_json::to_value(scrapers(&opened).unwrap()).unwrap(), peers);
+    assert_eq!(names(&opened, "PodMonitor"), ["redoubt-operator", "redoubt-agents"]);
     let labels = json!({"release": "prometheus"});
     let objects = with(&json!({"metrics": {"podMonitor": {"enabled": true, "labels": labels},
         "rules": {"enabled": true, "labels": labels}}}))
@@ -261,6 +278,7 @@ fn values_that_are_mistyped_or_unsafe_are_refused_by_name() {
         (json!({"metrics": {"podMonitor": {"enabled": "yes"}}}), "enabled"),
         (json!({"metrics": {"podMonitor": {"interval": "soon"}}}), "interval"),
         (json!({"metrics": {"rules": {"labels": {"a": 1}}}}), "labels"),
+        (json!({"metrics": {"agentScrapers": [{"namespace": "monitoring"}]}}), "agentScrapers"),
         (json!({"metrics": {"serviceMonitor": {"enabled": true}}}), "serviceMonitor"),
         (json!({"resources": {"limit": {"memory": "1Gi"}}}), "limit"),
         (json!({"resources": {"limits": {"memory": "1 GB"}}}), "memory"),

@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) operator: Option<(String, String)>,
     pub(crate) key: Option<Arc<SigningKey>>,
     pub(crate) clock: Option<Clock>,
+    /// Whether the test passes for someone outside of the pod, who scrapes.
+    pub(crate) outside: bool,
     pub(crate) policy: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
 
@@ -68,6 +70,7 @@ impl Default for Setup {
             operator: None,
             key: None,
             clock: None,
+            outside: false,
             policy: Box::new(|_| {}),
         }
     }
@@ -89,6 +92,7 @@ pub(crate) struct World {
     pub(crate) inbound: SocketAddr,
     pub(crate) health: SocketAddr,
     pub(crate) proxy: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
     key: Arc<SigningKey>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<()>>,
@@ -346,9 +350,11 @@ impl World {
             audit: Box::new(audit.clone()),
             vault: Seams::system()?.vault,
             clock: setup.clock.unwrap_or_else(|| Seams::system().unwrap().clock),
+            is_own: if setup.outside { Arc::new(|_| false) } else { Seams::system()?.is_own },
         };
         let egress = Egress::start(config, seams).await?;
         let (inbound, health, proxy) = (egress.inbound(), egress.health(), egress.proxy());
+        let metrics = egress.metrics();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(egress.run(async {
             let _asked = stopped.await;
@@ -367,6 +373,7 @@ impl World {
             inbound,
             health,
             proxy,
+            metrics,
             key,
             stop: Some(stop),
             running: Some(running),
