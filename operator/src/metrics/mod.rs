@@ -20,9 +20,12 @@ use kube::runtime::controller;
 use kube::runtime::reflector::ObjectRef;
 use redoubt_metrics::operator::{self as list, OTHER};
 use redoubt_metrics::{Counters, Exposition, Histograms};
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
 
 use crate::lead::Fence;
 use crate::stores::World;
+use crate::traces::TARGET;
 
 pub use scrapers::{Scrapers, scrapers};
 pub use serve::serve;
@@ -123,14 +126,23 @@ impl Metrics {
         if let Some(since) = self.lock().remove(&key(&reference)) {
             self.queue_wait.observe([kind], since.elapsed());
         }
+        let span = info_span!(
+            target: TARGET,
+            "visit",
+            kind,
+            namespace = reference.namespace.as_deref(),
+            name = reference.name,
+            result = Empty
+        );
         let begun = Instant::now();
-        let outcome = visit.await;
+        let outcome = visit.instrument(span.clone()).await;
         self.visit_duration.observe([kind], begun.elapsed());
         let result = match outcome.as_ref().err().map(judge) {
             None | Some(Visited::Done) => "done",
             Some(Visited::Stale) => "stale",
             Some(Visited::Failed) => "failed",
         };
+        span.record("result", result);
         self.visits.add([kind, result]);
         outcome
     }

@@ -135,6 +135,7 @@ fn good_values_are_rendered_and_every_pod_is_restricted_and_by_digest() {
         json!({"networkPolicy": {"scrapers": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}}),
         json!({"networkPolicy": {"apiServer": {"ports": [6443], "cidrs": ["10.96.0.1/32", "fd00::1/128"]}}}),
         json!({"metrics": {"podMonitor": {"enabled": true, "interval": "15s", "labels": {"release": "prometheus"}}}}),
+        json!({"traces": {"endpoint": "http://collector.monitoring:4318"}}),
         json!({"metrics": {"agentScrapers": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}}),
         json!({"metrics": {"rules": {"enabled": true, "labels": {"release": "prometheus"}}}}),
         json!({"tolerations": [{"key": "platform", "operator": "Exists", "effect": "NoSchedule"}]}),
@@ -205,6 +206,25 @@ fn nobody_reaches_the_metrics_but_who_is_listed() {
     let opened = ingress(&json!({"networkPolicy": {"scrapers": [peer]}}));
     assert_eq!(opened[1], json!({"ports": port("metrics"), "from": [peer]}));
     assert_eq!(opened.len(), 3);
+}
+
+#[test]
+fn traces_go_to_the_collector_that_is_named_and_nowhere_else() {
+    let check = |more: &Value, variable: Value, egress: usize| {
+        let objects = with(more).unwrap();
+        let pods = pods(&objects);
+        let operator = pods.iter().find(|pod| pod["containers"][0]["name"] == "operator").unwrap();
+        let environment = operator["containers"][0]["env"].as_array().unwrap();
+        let found = environment.iter().find(|it| it["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT");
+        assert_eq!(found.map_or(Value::Null, |it| it["value"].clone()), variable);
+        let rules = of(&objects, "NetworkPolicy", "redoubt-operator")["spec"]["egress"].as_array().unwrap();
+        assert_eq!(rules.len(), egress, "{rules:?}");
+        rules[0]["ports"].clone()
+    };
+    check(&json!({}), Value::Null, 2);
+    let endpoint = "http://collector.monitoring:4318";
+    let ports = check(&json!({"traces": {"endpoint": endpoint}}), endpoint.into(), 3);
+    assert_eq!(ports, json!([{"protocol": "TCP", "port": 4318}]));
 }
 
 #[test]
@@ -279,6 +299,8 @@ fn values_that_are_mistyped_or_unsafe_are_refused_by_name() {
         (json!({"metrics": {"podMonitor": {"interval": "soon"}}}), "interval"),
         (json!({"metrics": {"rules": {"labels": {"a": 1}}}}), "labels"),
         (json!({"metrics": {"agentScrapers": [{"namespace": "monitoring"}]}}), "agentScrapers"),
+        (json!({"traces": {"endpoint": "https://collector:4318"}}), "endpoint"),
+        (json!({"traces": {"endpoint": "http://collector"}}), "endpoint"),
         (json!({"metrics": {"serviceMonitor": {"enabled": true}}}), "serviceMonitor"),
         (json!({"resources": {"limit": {"memory": "1Gi"}}}), "limit"),
         (json!({"resources": {"limits": {"memory": "1 GB"}}}), "memory"),
