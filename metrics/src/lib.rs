@@ -1,9 +1,10 @@
-//! Every metric of Redoubt in one list, and the registry that they are counted in. No IO.
+//! Every metric of Redoubt in one list, and the registry that they are counted in.
 //!
 //! A label's value is a `&'static str`: it was written in code, so no text of a user, an agent or a server can become one,
 //! and the number of series is bounded by the lists here. `docs/reference/metrics.md` is printed from them by `cargo run
 //! --package redoubt-metrics -- docs/reference/metrics.md`; a test fails when it differs.
 
+pub mod egress;
 pub mod operator;
 pub mod process;
 pub mod reference;
@@ -18,5 +19,5 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// Every metric of every program.
 pub fn all() -> impl Iterator<Item = &'static Metric> {
-    [operator::ALL, process::ALL].into_iter().flatten().copied()
+    [operator::ALL, egress::ALL, process::ALL].into_iter().flatten().copied()
 }

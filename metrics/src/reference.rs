@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::table::{Kind, Metric, Values};
-use crate::{operator, process};
+use crate::{egress, operator, process};
 
 /// The reference.
 #[must_use]
@@ -15,6 +15,8 @@ pub fn markdown() -> String {
          those listed, and none of them comes from an object, a request or a server.\n",
     );
     section(&mut out, "The operator", "Of each replica.", operator::ALL);
+    let where_asked = "Of each agent's pod, where the platform team lets them be scraped.";
+    section(&mut out, "The egress sidecar", where_asked, egress::ALL);
     section(
         &mut out,
         "Processes",

@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use crate::table::{Kind, Metric, Unit, Values};
 
 /// Counters with no more series than this begin at zero, so that the first event is seen as a rise.
-const BEGUN_MAX: usize = 64;
+const BEGUN_MAX: usize = 32;
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 

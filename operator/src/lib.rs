@@ -25,5 +25,6 @@ pub mod run;
 pub mod signing;
 pub mod stores;
 pub mod stream;
+pub mod traces;
 
 pub use run::{Options, RunError, run};

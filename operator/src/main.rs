@@ -5,10 +5,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use redoubt_crds::names;
+use redoubt_operator::traces::{self, Traces, TracesError};
 use redoubt_operator::{Options, check, client, metrics, run};
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// Makes and keeps the pods of Redoubt's Agents.
 #[derive(Parser)]
@@ -29,6 +33,9 @@ struct Arguments {
     /// Where to serve /metrics, in plain HTTP.
     #[arg(long, default_value_t = SocketAddr::from(([0, 0, 0, 0], metrics::PORT)))]
     metrics: SocketAddr,
+    /// Who may scrape the metrics of agents' sidecars: a JSON list of a NetworkPolicy's peers. An empty one turns them off.
+    #[arg(long, default_value = "[]", value_parser = metrics::scrapers)]
+    agent_scrapers: metrics::Scrapers,
     /// What to log: error, warn, info, debug, or a tracing filter.
     #[arg(long, default_value = "info,kube=warn,tower=warn,hyper=warn")]
     log: String,
@@ -40,10 +47,8 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().flatten_event(true).with_env_filter(filter).init();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        error!("another TLS provider is installed already");
-        return ExitCode::FAILURE;
+        return failed(&"another TLS provider is installed already");
     }
     let options = Options {
         namespace: arguments.namespace,
@@ -51,14 +56,22 @@ fn main() -> ExitCode {
         health: arguments.health,
         stream: arguments.stream,
         metrics: arguments.metrics,
+        agent_scrapers: arguments.agent_scrapers.0,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            error!(%error, "no async runtime");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(&error),
     };
+    // Dropped last, so that the last spans are sent.
+    let (traces, no_traces) = match begin_traces(&runtime, &options.identity) {
+        Ok(traces) => (traces, None),
+        Err(error) => (None, Some(error)),
+    };
+    let logs = tracing_subscriber::fmt::layer().json().flatten_event(true).with_filter(quiet(filter));
+    tracing_subscriber::registry().with(logs).with(traces.as_ref().map(Traces::layer)).init();
+    if let Some(error) = no_traces {
+        error!(%error, "no traces are sent");
+    }
     let done = if arguments.check {
         runtime.block_on(checked(&options.namespace))
     } else {
@@ -71,6 +84,26 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn begin_traces(runtime: &Runtime, identity: &str) -> Result<Option<Traces>, TracesError> {
+    let endpoint = traces::endpoint(|name| std::env::var(name).ok())?;
+    endpoint.map(|endpoint| Traces::begin(runtime.handle().clone(), &endpoint, identity)).transpose()
+}
+
+/// What is traced is not for the log.
+fn quiet(filter: EnvFilter) -> EnvFilter {
+    match format!("{}=off", traces::TARGET).parse() {
+        Ok(off) => filter.add_directive(off),
+        Err(_) => filter,
+    }
+}
+
+/// There is no log yet.
+#[allow(clippy::print_stderr, reason = "there is no log yet")]
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("the operator cannot run: {error}");
+    ExitCode::FAILURE
 }
 
 async fn checked(namespace: &str) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

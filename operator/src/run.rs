@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _, future};
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::Client;
 use kube::runtime::controller::{Config, applier};
 use kube::runtime::reflector::store::WriterDropped;
@@ -57,6 +58,8 @@ pub struct Options {
     pub stream: SocketAddr,
     /// Where to serve metrics.
     pub metrics: SocketAddr,
+    /// Who may scrape the metrics of agents' sidecars. If nobody may, they serve none.
+    pub agent_scrapers: Vec<NetworkPolicyPeer>,
 }
 
 /// Why the operator cannot run.
@@ -208,7 +211,9 @@ async fn prepare(
         inbound,
         fence: fence.clone(),
         events: Events::new(client.clone()),
+        scrapers: options.agent_scrapers.clone(),
         attempts: Default::default(),
+        records: Default::default(),
     })
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{self, OwnedPermit};
 
 use crate::clock::rfc3339;
+use crate::metrics::Metrics;
 use crate::refuse::Refused;
 
 /// Records that may wait to be written.
@@ -105,15 +106,16 @@ impl Record {
 #[derive(Clone)]
 pub(crate) struct Audit {
     queue: mpsc::Sender<Record>,
+    metrics: Arc<Metrics>,
     writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Audit {
-    /// Starts the writing thread.
+    /// Starts the writing thread. Every record is counted in `metrics`.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(crate) fn start(mut sink: Box<dyn Write + Send>) -> std::io::Result<Self> {
+    pub(crate) fn start(mut sink: Box<dyn Write + Send>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (queue, mut records) = mpsc::channel::<Record>(QUEUE);
         let writer = std::thread::Builder::new().name("audit".to_owned()).spawn(move || {
             while let Some(record) = records.blocking_recv() {
@@ -126,7 +128,7 @@ impl Audit {
                 }
             }
         })?;
-        Ok(Self { queue, writer: Arc::new(Mutex::new(Some(writer))) })
+        Ok(Self { queue, metrics, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 
     /// Whether records can be written.
@@ -145,7 +147,8 @@ impl Audit {
                 "Look at what reads the standard output of the egress container.",
             ));
         };
-        Ok(Entry { place: Some(place), record, started: Instant::now() })
+        let metrics = Arc::clone(&self.metrics);
+        Ok(Entry { place: Some(place), record, metrics, started: Instant::now() })
     }
 
     /// Writes a record at once.
@@ -155,7 +158,7 @@ impl Audit {
 
     /// Waits until what is recorded is written. All other handles must be gone.
     pub(crate) fn close(self) {
-        let Self { queue, writer } = self;
+        let Self { queue, metrics: _, writer } = self;
         drop(queue);
         let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
@@ -168,6 +171,7 @@ impl Audit {
 pub(crate) struct Entry {
     place: Option<OwnedPermit<Record>>,
     pub(crate) record: Record,
+    metrics: Arc<Metrics>,
     started: Instant,
 }
 
@@ -183,7 +187,9 @@ impl Drop for Entry {
         if let Some(place) = self.place.take() {
             let mut record = std::mem::take(&mut self.record);
             record.time = rfc3339(SystemTime::now());
-            record.duration_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
+            let took = self.started.elapsed();
+            record.duration_ms = u64::try_from(took.as_millis()).ok();
+            self.metrics.recorded(&record, took);
             place.send(record);
         }
     }
@@ -222,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn one_line_per_record_whatever_is_in_it() {
         let memory = Memory::default();
-        let audit = Audit::start(Box::new(memory.clone())).unwrap();
+        let audit = Audit::start(Box::new(memory.clone()), Metrics::new().0).unwrap();
         let nasty = "a\r\n{\"event\":\"fake\"}\u{1b}[2J\0\u{2028}";
         let record = Record { path: Some(nasty.to_owned()), ..Record::new("request") };
         audit.write(record.clone()).await.unwrap();
@@ -238,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_done_when_nothing_can_be_recorded() {
-        let audit = Audit::start(Box::new(Broken)).unwrap();
+        let audit = Audit::start(Box::new(Broken), Metrics::new().0).unwrap();
         audit.write(Record::new("request")).await.unwrap();
         while audit.is_open() {
             tokio::task::yield_now().await;

@@ -56,6 +56,9 @@ pub struct Args {
     /// Address for the kubelet's probes (plain HTTP).
     #[arg(long)]
     health: SocketAddr,
+    /// Address for scraping metrics (plain HTTP), for everyone but this pod. Off unless given.
+    #[arg(long)]
+    metrics: Option<SocketAddr>,
     /// Unix socket that the agent answers its callers on.
     #[arg(long)]
     agent_socket: PathBuf,
@@ -98,6 +101,7 @@ pub struct Config {
     pub(crate) socket: PathBuf,
     pub(crate) inbound: SocketAddr,
     pub(crate) health: SocketAddr,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) proxy: Option<SocketAddr>,
     pub(crate) agent_socket: PathBuf,
     pub(crate) vault_tokens: PathBuf,
@@ -169,6 +173,7 @@ impl TryFrom<Args> for Config {
             socket: args.socket,
             inbound: args.inbound,
             health: args.health,
+            metrics: args.metrics,
             proxy: args.proxy,
             agent_socket: args.agent_socket,
             vault_tokens: args.vault_tokens,

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::control_plane::ControlPlane;
 use crate::fresh::{Freshness, boot_clock};
 use crate::operator;
 use crate::policy::PolicyFeed;

@@ -1,7 +1,7 @@
 //! How long ago an operator was last heard. A policy that may have been narrowed meanwhile does not hold for ever.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -26,11 +26,26 @@ pub(crate) struct Freshness {
     clock: Clock,
     heard_ms: AtomicU64,
     stale: watch::Sender<bool>,
+    streams: AtomicUsize,
+}
+
+/// A policy stream that is open, until it is dropped.
+pub(crate) struct Open<'a>(&'a AtomicUsize);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Freshness {
     pub(crate) fn new(clock: Clock) -> Self {
-        let fresh = Self { clock, heard_ms: AtomicU64::new(0), stale: watch::Sender::new(false) };
+        let fresh = Self {
+            clock,
+            heard_ms: AtomicU64::new(0),
+            stale: watch::Sender::new(false),
+            streams: AtomicUsize::new(0),
+        };
         fresh.hear();
         fresh
     }
@@ -45,6 +60,22 @@ impl Freshness {
         if self.stale.send_replace(false) {
             tracing::info!("an operator is heard again, so the policy holds again");
         }
+    }
+
+    /// How long no operator was heard.
+    pub(crate) fn silence(&self) -> Duration {
+        Duration::from_millis(self.now_ms().saturating_sub(self.heard_ms.load(Ordering::Acquire)))
+    }
+
+    /// A policy stream is open.
+    pub(crate) fn open(&self) -> Open<'_> {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        Open(&self.streams)
+    }
+
+    /// How many are.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
     }
 
     fn is_stale(&self, policy: &PodPolicy) -> bool {

@@ -21,6 +21,7 @@ mod inbound;
 mod intake;
 mod listen;
 mod local;
+mod metrics;
 pub mod net;
 mod operator;
 mod peer;
@@ -41,4 +42,5 @@ mod verdict;
 
 pub use follower::Follower;
 pub use fresh::Clock;
+pub use metrics::IsOwn;
 pub use start::{Egress, Seams};

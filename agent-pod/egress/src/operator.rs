@@ -191,6 +191,7 @@ async fn stream(
     };
     let mut incoming = timeout(CONNECT, connecting).await.map_err(|_| StreamError::Slow)??;
     tracing::info!("the policy stream is open");
+    let _open = fresh.open();
     let mut ticks = tokio::time::interval(asks(feed));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent_since = tokio::time::Instant::now();

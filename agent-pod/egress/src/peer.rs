@@ -40,6 +40,7 @@ impl Uids {
 /// How many requests of each container are under way. A connection may carry many (HTTP/2), and each has places in the
 /// audit log until it ends: without a bound the brain could take them all, and leave none for hands and callers.
 pub(crate) struct UnderWay {
+    most: usize,
     agent: Arc<Semaphore>,
     tools: Arc<Semaphore>,
 }
@@ -47,7 +48,19 @@ pub(crate) struct UnderWay {
 impl UnderWay {
     /// At most so many of each.
     pub(crate) fn new(most: usize) -> Self {
-        Self { agent: Arc::new(Semaphore::new(most)), tools: Arc::new(Semaphore::new(most)) }
+        Self { most, agent: Arc::new(Semaphore::new(most)), tools: Arc::new(Semaphore::new(most)) }
+    }
+
+    fn of(&self, peer: Peer) -> &Arc<Semaphore> {
+        match peer {
+            Peer::Agent => &self.agent,
+            Peer::Tools => &self.tools,
+        }
+    }
+
+    /// How many there are of a container.
+    pub(crate) fn count(&self, peer: Peer) -> usize {
+        self.most.saturating_sub(self.of(peer).available_permits())
     }
 
     /// A place, until it is dropped.
@@ -55,11 +68,7 @@ impl UnderWay {
     /// # Errors
     /// 503 when too many are under way.
     pub(crate) fn begin(&self, peer: Peer) -> Result<OwnedSemaphorePermit, Refused> {
-        let own = match peer {
-            Peer::Agent => &self.agent,
-            Peer::Tools => &self.tools,
-        };
-        Arc::clone(own).try_acquire_owned().map_err(|_| {
+        Arc::clone(self.of(peer)).try_acquire_owned().map_err(|_| {
             Refused::by_pod(
                 http::StatusCode::SERVICE_UNAVAILABLE,
                 "TooManyRequests",

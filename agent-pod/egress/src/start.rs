@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::control_plane::ControlPlane;
 use crate::credentials::Credentials;
 use crate::fresh::{Clock, Freshness, boot_clock};
+use crate::metrics::{IsOwn, Metrics, is_own};
 use crate::net::{Dial, Resolve, SystemDialer, SystemResolver};
 use crate::peer::UnderWay;
 use crate::pool::Pool;
@@ -26,7 +27,7 @@ use crate::shared::Shared;
 use crate::trust::Trust;
 use crate::upstream::Vaults;
 use crate::verdict::Verdicts;
-use crate::{health, inbound, listen, operator};
+use crate::{health, inbound, listen, metrics, operator};
 
 /// How often kept connections are looked at.
 const PURGE: Duration = Duration::from_secs(5);
@@ -47,6 +48,8 @@ pub struct Seams {
     pub clock: Clock,
     /// Address of the API server.
     pub api_server: Option<IpAddr>,
+    /// Whether a peer of the metrics' port is in this pod.
+    pub is_own: IsOwn,
 }
 
 impl Seams {
@@ -66,6 +69,7 @@ impl Seams {
             clock: boot_clock(),
             // The kubelet tells it every container.
             api_server: std::env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok()),
+            is_own: Arc::new(is_own),
         })
     }
 }
@@ -75,6 +79,7 @@ pub struct Egress {
     shared: Arc<Shared>,
     health: SocketAddr,
     inbound: SocketAddr,
+    metrics: Option<SocketAddr>,
     proxy: Option<SocketAddr>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
@@ -93,10 +98,11 @@ impl Egress {
         let started: health::Started = Arc::new(OnceLock::new());
         background.spawn(health::serve(probes, Arc::clone(&started)));
 
+        let (counted, exposition) = Metrics::new();
         let policy = config.policy.load(config.policy.min_epoch).await?;
         let fresh = Arc::new(Freshness::new(seams.clock));
-        let audit =
-            Audit::start(seams.audit).map_err(|error| fatal("AuditUnavailable", &error.to_string()))?;
+        let audit = Audit::start(seams.audit, Arc::clone(&counted))
+            .map_err(|error| fatal("AuditUnavailable", &error.to_string()))?;
         let settings = Settings { start_patience: config.limits.vault, ..Settings::default() };
         let credentials = Credentials::start(&policy, config.vault_tokens, seams.vault, settings).await?;
         let credentials = Arc::new(credentials);
@@ -123,6 +129,7 @@ impl Egress {
             authority,
             audit,
         });
+        counted.know(&shared);
         let (policy, publish) = (Arc::new(config.policy), Arc::new(publish));
         background.spawn(Arc::clone(&policy).follow(Arc::clone(&publish)));
         background.spawn(operator::follow(config.operator, policy, publish, fresh, control_plane));
@@ -138,6 +145,15 @@ impl Egress {
         let callers = bind_tcp(config.inbound).await?;
         let inbound = local_addr(&callers)?;
         listeners.spawn(inbound::serve(Arc::clone(&shared), callers, slots()));
+        let metrics = match config.metrics {
+            None => None,
+            Some(address) => {
+                let listener = bind_tcp(address).await?;
+                let bound = local_addr(&listener)?;
+                background.spawn(metrics::serve(listener, exposition, seams.is_own));
+                Some(bound)
+            }
+        };
         let proxy = match config.proxy {
             None => None,
             Some(address) => {
@@ -150,7 +166,7 @@ impl Egress {
         drop(drain);
         let _first = started.set(Arc::clone(&shared));
         tracing::info!(epoch = shared.policy().epoch, %inbound, %health, "ready to judge requests");
-        Ok(Self { shared, health, inbound, proxy, listeners, background, drainer })
+        Ok(Self { shared, health, inbound, metrics, proxy, listeners, background, drainer })
     }
 
     /// Where probes are answered.
@@ -163,6 +179,12 @@ impl Egress {
     #[must_use]
     pub fn inbound(&self) -> SocketAddr {
         self.inbound
+    }
+
+    /// Where metrics are scraped.
+    #[must_use]
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// Where the HTTP proxy for other clients is.

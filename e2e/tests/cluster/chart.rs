@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::cluster;
 
-fn helm(cluster: &Cluster, arguments: &[&str]) -> Result<Output, Failed> {
+pub(super) fn helm(cluster: &Cluster, arguments: &[&str]) -> Result<Output, Failed> {
     cluster.run("helm", &[arguments, &["--namespace", "redoubt-system"]].concat(), "")
 }
 
-fn chart() -> String {
+pub(super) fn chart() -> String {
     format!("{}/../charts/redoubt", env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -17,7 +17,7 @@ fn upgrade(cluster: &Cluster, set: &str) -> Result<Output, Failed> {
     helm(cluster, &["upgrade", "redoubt", &chart(), "--reuse-values", "--skip-crds", "--set-string", set])
 }
 
-fn rolled_out(cluster: &Cluster) {
+pub(super) fn rolled_out(cluster: &Cluster) {
     let arguments =
         ["rollout", "status", "-n", "redoubt-system", "deployment/redoubt-operator", "--timeout=120s"];
     cluster.kubectl(&arguments).expect("the operator is there");
@@ -29,7 +29,7 @@ fn log_filter(cluster: &Cluster) -> Value {
 }
 
 /// Puts the release back as it was found, also when the test fails.
-struct Restored<'a>(&'a Cluster, String);
+pub(super) struct Restored<'a>(pub(super) &'a Cluster, pub(super) String);
 
 impl Drop for Restored<'_> {
     fn drop(&mut self) {
@@ -38,7 +38,7 @@ impl Drop for Restored<'_> {
     }
 }
 
-fn revision(cluster: &Cluster) -> String {
+pub(super) fn revision(cluster: &Cluster) -> String {
     let output = helm(cluster, &["list", "--filter", "^redoubt$", "-o", "json"]).expect("releases");
     let releases: Value = serde_json::from_str(&output.stdout).expect("JSON");
     releases[0]["revision"].as_str().expect("a revision").to_owned()

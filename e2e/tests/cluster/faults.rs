@@ -191,11 +191,9 @@ fn faults(cluster: &Cluster, round: usize) -> Vec<String> {
     for revision in list(cluster, "agentpolicyrevisions.redoubt.dev") {
         let uid = revision["spec"]["agent"]["uid"].as_str().unwrap_or_default().to_owned();
         let number = revision["spec"]["revision"].as_i64().unwrap_or_default();
-        if !uids.contains_key(&uid) {
-            wrong.push(format!("{}: nobody's", revision["metadata"]["name"]));
+        if !uids.contains_key(&uid) || !numbers.entry(uid).or_default().insert(number) {
+            wrong.push(format!("{}: nobody's, or its number is another's too", revision["metadata"]["name"]));
         }
-        // Two contents can have one number: see "Revisions" in docs/operator.md.
-        numbers.entry(uid).or_default().insert(number);
     }
     for agent in &agents {
         let uid = agent["metadata"]["uid"].as_str().expect("a UID");

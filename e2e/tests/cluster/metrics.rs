@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use redoubt_e2e::cluster::{Cluster, Team};
 use serde_json::{Value, json};
 
+use super::chart::{Restored, chart, helm, revision, rolled_out};
 use super::hostile::{EGRESS, get, hostile_team, order, raw};
 use super::{cluster, until};
 
 const PORT: u16 = 8082;
+const FETCH: &str = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=30).read().decode(), end='')";
 
 /// The replicas: name and address of each pod.
 fn replicas(cluster: &Cluster) -> Vec<(String, String)> {
@@ -168,4 +170,77 @@ fn an_agents_process_cannot_reach_the_metrics() {
         assert!(answer.starts_with("HTTP/1.1 403 "), "{url}: {answer}");
         assert!(!answer.contains("redoubt_operator_"), "{url}: {answer}");
     }
+}
+
+/// As the platform team turns it on: with the chart. Pods are replaced, and put back at the end. On the local cluster only, as
+/// root: it scrapes from the node, and tries from the pod's network.
+#[test]
+fn a_sidecar_is_scraped_from_outside_and_not_from_its_own_pod() {
+    let cluster = cluster();
+    let team = hostile_team(&cluster, "metrics-sidecar");
+    let pod = "pod/redoubt-agent-helper";
+    let get_pod = || cluster.get("metrics-sidecar", pod).expect("its pod");
+    let serves = |pod: &Value| pod["spec"]["initContainers"][0]["args"].to_string().contains("--metrics");
+    assert!(!serves(&get_pod()), "not unless asked for");
+
+    let restored = Restored(&cluster, revision(&cluster));
+    let peers = "metrics.agentScrapers=[{\"namespaceSelector\":{\"matchLabels\":{\"kubernetes.io/metadata.name\":\"monitoring\"}}}]";
+    let arguments = ["upgrade", "redoubt", &chart(), "--reuse-values", "--skip-crds", "--set-json", peers];
+    helm(&cluster, &arguments).expect("upgraded");
+    rolled_out(&cluster);
+    until("the pod is replaced by one that serves metrics", 180, || {
+        cluster.get("metrics-sidecar", pod).is_ok_and(|pod| serves(&pod))
+    });
+    cluster.wait_ready("metrics-sidecar", "helper").expect("ready");
+    let policy = cluster.get("metrics-sidecar", "networkpolicy/redoubt-agent-helper").expect("its policy");
+    let opened = policy["spec"]["ingress"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|rule| rule["ports"][0]["port"] == PORT);
+    let from = &opened.expect("a rule for the metrics")["from"];
+    assert_eq!(from[0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"], "monitoring");
+
+    // Something to be counted.
+    let answer = raw(&team, EGRESS, &get("https://exfiltration.example/drop", ""));
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    let address = get_pod()["status"]["podIP"].as_str().expect("an address").to_owned();
+    // The guards let nobody in through the API server; a scraper comes over the network, as the node does here.
+    let scrape = || {
+        let node = format!("{}/cluster/node", env!("CARGO_MANIFEST_DIR"));
+        let url = format!("http://{address}:{PORT}/metrics");
+        cluster.run(&node, &["python3", "-c", FETCH, &url], "").expect("the sidecar's metrics").stdout
+    };
+    until("the refusal is counted, and a stream of each replica", 60, || {
+        let now = Samples::read(&cluster, &scrape());
+        now.sum("redoubt_egress_refusals_total", "reason=NotDeclared") >= 1.0
+            && now.one("redoubt_egress_policy_streams") >= 2.0
+            && now.one("redoubt_egress_policy_stale") == 0.0
+            && now.one("redoubt_egress_audit_writable") == 1.0
+    });
+    let text = scrape();
+    for name in ["exfiltration", "metrics-sidecar", "helper", "redoubt-e2e", team.credential.as_str()] {
+        assert!(!text.contains(name), "{name:?} is told:\n{text}");
+    }
+    let containers = cluster.containers("metrics-sidecar", "helper").expect("its containers");
+    let sidecar = containers.iter().find(|container| container.name == "egress").expect("the sidecar");
+    for own in ["127.0.0.1", address.as_str()] {
+        let outcome = order(&team, &json!({"do": "connect", "address": format!("{own}:{PORT}")}));
+        assert_eq!(outcome["succeeded"], false, "{own}: {outcome}");
+        let url = format!("http://{own}:{PORT}/metrics");
+        let answer = raw(&team, EGRESS, &get(&url, ""));
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{own}: {answer}");
+        assert!(!answer.contains("redoubt_egress_"), "{own}: {answer}");
+        // And if there were no jail: a process of the pod's network with nothing in its way.
+        let pid = sidecar.pids.first().expect("a process").to_string();
+        let fetched = cluster.run("nsenter", &["--target", &pid, "--net", "python3", "-c", FETCH, &url], "");
+        let failed = fetched.expect_err("closed without a word");
+        assert!(
+            failed.stderr.contains("RemoteDisconnected") || failed.stderr.contains("ConnectionReset"),
+            "{failed}"
+        );
+    }
+    drop(restored);
+    until("the pod is as it was", 180, || cluster.get("metrics-sidecar", pod).is_ok_and(|pod| !serves(&pod)));
+    drop(team);
 }

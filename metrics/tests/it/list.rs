@@ -43,7 +43,9 @@ fn faults(metric: &Metric) -> Vec<String> {
                 "values differ",
             );
             must(
-                values.iter().all(|value| value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')),
+                values
+                    .iter()
+                    .all(|value| value.chars().all(|c| c.is_ascii_alphanumeric() || ['_', '-'].contains(&c))),
                 "values are words",
             );
             series *= values.len();

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -50,6 +51,7 @@ use announce::{Announcement, announce, line};
 use apply::{Applier, ApplyError, PodOutcome};
 use children::{Children, Prepared};
 use dereference::Observed;
+use revision::Records;
 use status::Outcome;
 use validate::ValidatedAgent;
 
@@ -76,9 +78,13 @@ pub struct Context {
     pub fence: Fence,
     /// Writes events.
     pub events: Events,
+    /// Who may scrape the metrics of agents' sidecars.
+    pub scrapers: Vec<NetworkPolicyPeer>,
     /// For Agents whose failed pod was deleted and whose next one does not exist yet: how many failed in a row. It is lost
     /// with the process, and then the back-off begins anew.
     pub attempts: Mutex<HashMap<ObjectRef<WatchedAgent>, u32>>,
+    /// Revisions that were asked for and that no watch has told of yet.
+    pub records: Records,
 }
 
 /// Why a visit ended early.
@@ -139,6 +145,7 @@ pub async fn visit(watched: Arc<WatchedAgent>, context: Arc<Context>) -> Result<
     };
     let drift = drift(&context.world, &children, &observed);
     let drift = drift.as_deref();
+    context.records.ask(agent, &children.revision, &observed.revisions);
     match applier.apply(children, &observed).await {
         Ok((applied, attempt)) => {
             context.remember(&reference, &applied.pod, attempt);
@@ -169,11 +176,13 @@ fn decide(context: &Context, agent: &Agent, signer: &Signer, now: Timestamp) -> 
     let world = &context.world;
     let _turn = world.hub.turn(&namespace, &name);
     let inbound = context.inbound.borrow().clone();
-    let (read, observed) = dereference::dereference(world, agent, inbound);
+    let (mut read, observed) = dereference::dereference(world, agent, inbound);
+    context.records.add(agent, &mut read.revisions);
     let report = world.hub.reported(&namespace, &name);
     let built = validate::validate(read).and_then(|mut validated| {
         // After a restore of etcd, a pod may have a newer policy than anything here tells of.
         validated.held(report.as_ref().map_or(0, |report| report.epoch));
+        validated.scraped_by(&context.scrapers);
         let milliseconds = u64::try_from(now.as_millisecond()).unwrap_or_default();
         build::build(&validated, signer, milliseconds)
             .map(|children| (validated, children))
@@ -305,6 +314,7 @@ impl Context {
     /// What was counted is not known any more.
     pub fn forget_attempts(&self) {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.records.forget();
     }
 
     fn remember(&self, reference: &ObjectRef<WatchedAgent>, pod: &PodOutcome, attempt: Option<u32>) {

@@ -3,10 +3,13 @@
 //! A revision is named by its content, so the same content is one object, whenever it comes back: going back to an earlier
 //! content goes back to its number.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use kube::ResourceExt as _;
 use kube::core::PartialObjectMeta;
 use redoubt_crds::{
-    AgentPolicyRevision, AgentPolicyRevisionSpec, RevisedAgent, RevisedPolicy, RevisedRule, names,
+    Agent, AgentPolicyRevision, AgentPolicyRevisionSpec, RevisedAgent, RevisedPolicy, RevisedRule, names,
 };
 use redoubt_policy::compile::effective_lines;
 use redoubt_policy::{digest, digest_of};
@@ -37,6 +40,44 @@ impl Known {
     pub fn of(revision: &PartialObjectMeta<AgentPolicyRevision>) -> Option<Self> {
         let number = revision.annotations().get(REVISION)?.parse().ok()?;
         Some(Self { name: revision.name_any(), number })
+    }
+}
+
+/// Revisions that were asked for and that no watch has told of yet, by the Agent's UID: the answer may have been lost, and the
+/// number is taken all the same.
+#[derive(Default)]
+pub struct Records(Mutex<HashMap<String, Known>>);
+
+impl Records {
+    /// Adds the one of `agent` to those that are known, if they do not have it.
+    pub fn add(&self, agent: &Agent, known: &mut Vec<Known>) {
+        let asked = self.lock().get(&agent.uid().unwrap_or_default()).cloned();
+        known.extend(asked.filter(|asked| known.iter().all(|known| known.name != asked.name)));
+    }
+
+    /// `wanted` is about to be made unless it is among those that are there.
+    pub fn ask(
+        &self,
+        agent: &Agent,
+        wanted: &AgentPolicyRevision,
+        there: &[Arc<PartialObjectMeta<AgentPolicyRevision>>],
+    ) {
+        let (uid, name) = (agent.uid().unwrap_or_default(), wanted.name_any());
+        let mut asked = self.lock();
+        if there.iter().any(|revision| revision.name_any() == name) {
+            asked.remove(&uid);
+        } else {
+            asked.insert(uid, Known { name, number: wanted.spec.revision });
+        }
+    }
+
+    /// Forgets all: another replica makes them.
+    pub fn forget(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

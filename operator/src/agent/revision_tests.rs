@@ -86,3 +86,32 @@ fn a_record_fits_its_own_schema() {
     let name = revision(agent(&longest), Vec::new()).name_any();
     assert!(name.len() <= 253, "{name}");
 }
+
+#[test]
+fn a_number_is_taken_though_the_answer_is_lost() {
+    let records = Records::default();
+    let build = |agent: &Agent, there: &[Known]| {
+        let mut known = there.to_vec();
+        records.add(agent, &mut known);
+        revision(agent.clone(), known)
+    };
+    let (plain, other) = (agent("a"), agent_with("a", |agent| agent.spec.suspend = true));
+    let first = build(&plain, &[]);
+    records.ask(&plain, &first, &[]);
+    assert_eq!(build(&plain, &[]).spec.revision, 1, "the same is asked for again");
+    let second = build(&other, &[]);
+    assert_eq!(second.spec.revision, 2);
+    records.ask(&other, &second, &[]);
+    assert_eq!(build(&plain, &[known(&first.name_any(), 1)]).spec.revision, 1);
+    // Another Agent of the name, and whoever leads next, begin anew.
+    assert_eq!(
+        build(&agent_with("a", |agent| agent.metadata.uid = Some("uid-2".into())), &[]).spec.revision,
+        1
+    );
+    let there = PartialObjectMeta { metadata: second.metadata.clone(), ..Default::default() };
+    records.ask(&other, &second, &[Arc::new(there)]);
+    assert_eq!(build(&plain, &[]).spec.revision, 1, "what the watch tells of is not kept twice");
+    records.ask(&plain, &first, &[]);
+    records.forget();
+    assert_eq!(build(&other, &[]).spec.revision, 1);
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::networking::v1::NetworkPolicyPeer;
 use kube::ResourceExt as _;
 use redoubt_crds::condition::Reason;
 use redoubt_crds::{Agent, AgentResources, Images, IsolationClass, Limits, names};
@@ -36,6 +37,8 @@ pub struct ValidatedAgent {
     pub(super) revisions: Vec<Known>,
     /// The highest epoch that was ever recorded for the Agent.
     pub(super) recorded_epoch: u64,
+    /// Who may scrape its sidecar's metrics. If nobody may, there are none.
+    pub(super) scrapers: Vec<NetworkPolicyPeer>,
 }
 
 /// A projected token for one Vault.
@@ -57,6 +60,11 @@ impl ValidatedAgent {
     /// A sidecar holds a policy of this epoch: the next one must be above, whatever is recorded here.
     pub(super) fn held(&mut self, epoch: u64) {
         self.recorded_epoch = self.recorded_epoch.max(epoch);
+    }
+
+    /// These may scrape its sidecar's metrics.
+    pub(super) fn scraped_by(&mut self, scrapers: &[NetworkPolicyPeer]) {
+        self.scrapers = scrapers.to_vec();
     }
 
     /// The compiled policy, with epoch 0.
@@ -148,6 +156,7 @@ pub fn validate(read: Dereferenced) -> Result<ValidatedAgent, Vec<Problem>> {
         revisions: read.revisions,
         policy,
         agent: read.agent,
+        scrapers: Vec::new(),
     })
 }
 

@@ -16,10 +16,13 @@ use kube::{Client, Config};
 use tokio::sync::watch;
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
 
 use super::socket::Fenced;
 use super::{Moment, UNACKNOWLEDGED};
 use crate::metrics::Metrics;
+use crate::traces::TARGET;
 
 /// Longest wait for a connection, and for the answer to one write with all its repetitions.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -128,8 +131,11 @@ impl Fence {
                 let send = async {
                     tokio::time::timeout(ANSWER_MAX, writes.send(request)).await?.map_err(BoxError::from)
                 };
-                let answer = fence.within(send).await;
+                let span =
+                    info_span!(target: TARGET, "write", otel.kind = "client", verb = %method, status = Empty);
+                let answer = fence.within(send).instrument(span.clone()).await;
                 let end = answer.as_ref().map(http::Response::status).map_err(|error| is_fenced(&**error));
+                span.record("status", end.map_or(0, |status| status.as_u16()));
                 metrics.written(&method, end, begun.elapsed());
                 answer
             }

@@ -3,8 +3,8 @@
 //! Nothing is told of a single Agent: there are too many, and names are their authors'. Counts of objects are made when
 //! someone asks, from what the watches have told.
 
-mod process;
 mod read;
+mod scrapers;
 mod serve;
 #[cfg(test)]
 mod tests;
@@ -20,10 +20,14 @@ use kube::runtime::controller;
 use kube::runtime::reflector::ObjectRef;
 use redoubt_metrics::operator::{self as list, OTHER};
 use redoubt_metrics::{Counters, Exposition, Histograms};
+use tracing::field::Empty;
+use tracing::{Instrument as _, info_span};
 
 use crate::lead::Fence;
 use crate::stores::World;
+use crate::traces::TARGET;
 
+pub use scrapers::{Scrapers, scrapers};
 pub use serve::serve;
 
 /// Port of the metrics.
@@ -84,7 +88,7 @@ impl Metrics {
         let read = Arc::clone(&metrics);
         out.read(move || read.read());
         let started = SystemTime::now();
-        out.read(move || process::read(started));
+        out.read(move || redoubt_metrics::process::read(started));
         (metrics, out)
     }
 
@@ -122,14 +126,23 @@ impl Metrics {
         if let Some(since) = self.lock().remove(&key(&reference)) {
             self.queue_wait.observe([kind], since.elapsed());
         }
+        let span = info_span!(
+            target: TARGET,
+            "visit",
+            kind,
+            namespace = reference.namespace.as_deref(),
+            name = reference.name,
+            result = Empty
+        );
         let begun = Instant::now();
-        let outcome = visit.await;
+        let outcome = visit.instrument(span.clone()).await;
         self.visit_duration.observe([kind], begun.elapsed());
         let result = match outcome.as_ref().err().map(judge) {
             None | Some(Visited::Done) => "done",
             Some(Visited::Stale) => "stale",
             Some(Visited::Failed) => "failed",
         };
+        span.record("result", result);
         self.visits.add([kind, result]);
         outcome
     }

@@ -4,3 +4,4 @@
 mod chart;
 mod metrics;
 mod rendered;
+mod traces;

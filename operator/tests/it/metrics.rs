@@ -19,15 +19,20 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-fn e2e() -> PathBuf {
+pub fn e2e() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e")
+}
+
+/// The interpreter with the official clients.
+pub fn python() -> String {
+    let made = Command::new(e2e().join("venv")).stderr(Stdio::inherit()).output().unwrap();
+    assert!(made.status.success(), "e2e/venv failed; it says why above");
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
 
 /// Families of an exposition, by name, as Prometheus' own parser for Python reads them; or why it does not.
 fn parsed(text: &str) -> Result<BTreeMap<String, Value>, String> {
-    let made = Command::new(e2e().join("venv")).stderr(Stdio::inherit()).output().unwrap();
-    assert!(made.status.success(), "e2e/venv failed; it says why above");
-    let mut child = Command::new(String::from_utf8(made.stdout).unwrap().trim())
+    let mut child = Command::new(python())
         .arg(e2e().join("tests/referees/openmetrics.py"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

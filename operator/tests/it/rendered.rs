@@ -135,6 +135,8 @@ fn good_values_are_rendered_and_every_pod_is_restricted_and_by_digest() {
         json!({"networkPolicy": {"scrapers": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}]}}),
         json!({"networkPolicy": {"apiServer": {"ports": [6443], "cidrs": ["10.96.0.1/32", "fd00::1/128"]}}}),
         json!({"metrics": {"podMonitor": {"enabled": true, "interval": "15s", "labels": {"release": "prometheus"}}}}),
+        json!({"traces": {"endpoint": "http://collector.monitoring:4318"}}),
+        json!({"metrics": {"agentScrapers": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}}),
         json!({"metrics": {"rules": {"enabled": true, "labels": {"release": "prometheus"}}}}),
         json!({"tolerations": [{"key": "platform", "operator": "Exists", "effect": "NoSchedule"}]}),
         json!({"nodeSelector": {"kubernetes.io/arch": "amd64"}}),
@@ -219,6 +221,25 @@ fn nobody_reaches_the_metrics_but_who_is_listed() {
 }
 
 #[test]
+fn traces_go_to_the_collector_that_is_named_and_nowhere_else() {
+    let check = |more: &Value, variable: Value, egress: usize| {
+        let objects = with(more).unwrap();
+        let pods = pods(&objects);
+        let operator = pods.iter().find(|pod| pod["containers"][0]["name"] == "operator").unwrap();
+        let environment = operator["containers"][0]["env"].as_array().unwrap();
+        let found = environment.iter().find(|it| it["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT");
+        assert_eq!(found.map_or(Value::Null, |it| it["value"].clone()), variable);
+        let rules = of(&objects, "NetworkPolicy", "redoubt-operator")["spec"]["egress"].as_array().unwrap();
+        assert_eq!(rules.len(), egress, "{rules:?}");
+        rules[0]["ports"].clone()
+    };
+    check(&json!({}), Value::Null, 2);
+    let endpoint = "http://collector.monitoring:4318";
+    let ports = check(&json!({"traces": {"endpoint": endpoint}}), endpoint.into(), 3);
+    assert_eq!(ports, json!([{"protocol": "TCP", "port": 4318}]));
+}
+
+#[test]
 fn what_prometheus_is_given() {
     let plain = with(&json!({})).unwrap();
     let service = of(&plain, "Service", "redoubt-metrics");
@@ -231,6 +252,22 @@ fn what_prometheus_is_given() {
     for kind in ["PodMonitor", "PrometheusRule"] {
         assert!(names(&plain, kind).is_empty(), "not unless asked for: {kind}");
     }
+    let peers = json!([{"namespaceSelector": {"matchLabels": {"a": "it's \"b\""}}}]);
+    let arguments = |objects: &[Value]| {
+        let pods = pods(objects);
+        let operator = pods.iter().find(|pod| pod["containers"][0]["name"] == "operator").unwrap();
+        operator["containers"][0]["args"].as_array().unwrap().clone()
+    };
+    let scrapers = |objects: &[Value]| {
+        let all = arguments(objects);
+        let given = all.iter().find_map(|it| it.as_str().unwrap().strip_prefix("--agent-scrapers="));
+        given.map(|text| redoubt_operator::metrics::scrapers(text).unwrap().0)
+    };
+    assert_eq!(scrapers(&plain), None);
+    let opened =
+        with(&json!({"metrics": {"agentScrapers": peers, "podMonitor": {"enabled": true}}})).unwrap();
+    assert_eq!(serde_json::to_value(scrapers(&opened).unwrap()).unwrap(), peers);
+    assert_eq!(names(&opened, "PodMonitor"), ["redoubt-operator", "redoubt-agents"]);
     let labels = json!({"release": "prometheus"});
     let objects = with(&json!({"metrics": {"podMonitor": {"enabled": true, "labels": labels},
         "rules": {"enabled": true, "labels": labels}}}))
@@ -273,6 +310,9 @@ fn values_that_are_mistyped_or_unsafe_are_refused_by_name() {
         (json!({"metrics": {"podMonitor": {"enabled": "yes"}}}), "enabled"),
         (json!({"metrics": {"podMonitor": {"interval": "soon"}}}), "interval"),
         (json!({"metrics": {"rules": {"labels": {"a": 1}}}}), "labels"),
+        (json!({"metrics": {"agentScrapers": [{"namespace": "monitoring"}]}}), "agentScrapers"),
+        (json!({"traces": {"endpoint": "https://collector:4318"}}), "endpoint"),
+        (json!({"traces": {"endpoint": "http://collector"}}), "endpoint"),
         (json!({"metrics": {"serviceMonitor": {"enabled": true}}}), "serviceMonitor"),
         (json!({"resources": {"limit": {"memory": "1Gi"}}}), "limit"),
         (json!({"resources": {"limits": {"memory": "1 GB"}}}), "memory"),

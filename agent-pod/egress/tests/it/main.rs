@@ -13,6 +13,7 @@ mod callers;
 mod credentials;
 mod framing;
 mod lifecycle;
+mod metrics;
 mod program;
 mod reflection;
 mod requests;

@@ -36,6 +36,8 @@ pub const ATTEMPT: &str = "redoubt.dev/attempt";
 pub const AGENT_CONFIG_KEY: &str = "agent.json";
 /// Port on which the sidecar takes calls.
 pub const INBOUND_PORT: u16 = 8443;
+/// Port on which the sidecar's metrics are scraped.
+pub const METRICS_PORT: u16 = 8082;
 
 /// Why an Agent cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +86,7 @@ pub fn build(agent: &ValidatedAgent, signer: &Signer, now: u64) -> Result<Childr
             ])),
             ..Default::default()
         },
-        network_policy: network::policy(&agent.agent, &agent.ports, callers),
+        network_policy: network::policy(&agent.agent, &agent.ports, callers, &agent.scrapers),
         service: callers.then(|| network::service(&agent.agent)),
         revision,
         pod,

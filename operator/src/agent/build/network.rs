@@ -13,13 +13,18 @@ use redoubt_crds::{Agent, names};
 
 use crate::stream;
 
-use super::{INBOUND_PORT, metadata, selector};
+use super::{INBOUND_PORT, METRICS_PORT, metadata, selector};
 
 const DNS_PORT: u16 = 53;
 
 /// Out: DNS, the operator's policy stream, and the ports that rules and Vault need, at any address, because hosts are names; the sidecar vets every
-/// address. In: the sidecar's port, where someone may call.
-pub(super) fn policy(agent: &Agent, ports: &BTreeSet<u16>, callers: bool) -> NetworkPolicy {
+/// address. In: the sidecar's port, where someone may call, and that of its metrics, for those who may scrape them.
+pub(super) fn policy(
+    agent: &Agent,
+    ports: &BTreeSet<u16>,
+    callers: bool,
+    scrapers: &[NetworkPolicyPeer],
+) -> NetworkPolicy {
     let mut egress = vec![NetworkPolicyEgressRule {
         ports: Some(vec![port("UDP", DNS_PORT), port("TCP", DNS_PORT)]),
         to: None,
@@ -35,11 +40,18 @@ pub(super) fn policy(agent: &Agent, ports: &BTreeSet<u16>, callers: bool) -> Net
             to: None,
         });
     }
-    let ingress = if callers {
+    let mut ingress = if callers {
         vec![NetworkPolicyIngressRule { from: None, ports: Some(vec![port("TCP", INBOUND_PORT)]) }]
     } else {
         Vec::new()
     };
+    // A rule without peers would let everyone in.
+    if !scrapers.is_empty() {
+        ingress.push(NetworkPolicyIngressRule {
+            from: Some(scrapers.to_vec()),
+            ports: Some(vec![port("TCP", METRICS_PORT)]),
+        });
+    }
     NetworkPolicy {
         metadata: metadata(agent),
         spec: Some(NetworkPolicySpec {

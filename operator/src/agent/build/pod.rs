@@ -14,7 +14,7 @@ use kube::ResourceExt as _;
 use redoubt_crds::names;
 use redoubt_policy::quantity::smaller;
 
-use super::{ATTEMPT, INBOUND_PORT, MIN_EPOCH, POD_HASH, metadata};
+use super::{ATTEMPT, INBOUND_PORT, METRICS_PORT, MIN_EPOCH, POD_HASH, metadata};
 use crate::agent::validate::ValidatedAgent;
 use crate::signing::Signer;
 use crate::stream;
@@ -121,11 +121,16 @@ fn egress(agent: &ValidatedAgent, pinned: &Pinned<'_>) -> Container {
         ("--tools-uid", &TOOLS_UID.to_string()),
         ("--agent-process-uid", &AGENT_UID.to_string()),
     ]));
+    let mut ports = vec![container_port("inbound", INBOUND_PORT), container_port("health", HEALTH_PORT)];
+    if !agent.scrapers.is_empty() {
+        args.extend(flags(&[("--metrics", &format!("0.0.0.0:{METRICS_PORT}"))]));
+        ports.push(container_port("metrics", METRICS_PORT));
+    }
     Container {
         restart_policy: Some("Always".to_owned()),
         command: Some(vec!["/redoubt-egress".to_owned()]),
         args: Some(args),
-        ports: Some(vec![container_port("inbound", INBOUND_PORT), container_port("health", HEALTH_PORT)]),
+        ports: Some(ports),
         startup_probe: Some(probes::startup(HEALTH_PORT)),
         readiness_probe: Some(probes::readiness(HEALTH_PORT)),
         liveness_probe: Some(probes::liveness(HEALTH_PORT)),

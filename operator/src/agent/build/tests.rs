@@ -323,6 +323,30 @@ fn the_network_policy_and_the_service() {
 }
 
 #[test]
+fn metrics_of_the_sidecar_are_served_to_those_who_are_listed_only() {
+    let peers =
+        json!([{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } } }]);
+    let check = |scrapers: &Value, ingress: Value, served: bool| {
+        let mut validated = validate(full()).unwrap();
+        validated.scraped_by(&serde_json::from_value::<Vec<_>>(scrapers.clone()).unwrap());
+        let children = build(&validated, &signer(), 1).unwrap();
+        let spec = serde_json::to_value(children.network_policy.spec.unwrap()).unwrap();
+        assert_eq!(spec["ingress"], ingress);
+        let spec = serde_json::to_value(children.pod.unwrap().spec.unwrap()).unwrap();
+        for container in [&spec["initContainers"][0], &spec["initContainers"][1], &spec["containers"][0]] {
+            let is_sidecar = container["name"] == "egress";
+            let has = |field: &str, text: &str| container[field].to_string().contains(text);
+            assert_eq!(has("args", "\"--metrics\",\"0.0.0.0:8082\""), served && is_sidecar, "{container}");
+            assert_eq!(has("ports", "8082"), served && is_sidecar, "{container}");
+        }
+    };
+    let callers = json!({ "ports": [{ "port": 8443, "protocol": "TCP" }] });
+    check(&json!([]), json!([callers]), false);
+    let scraped = json!({ "ports": [{ "port": 8082, "protocol": "TCP" }], "from": peers });
+    check(&peers, json!([callers, scraped]), true);
+}
+
+#[test]
 fn the_sidecar_knows_the_operator_by_arguments_and_the_operator_it_by_a_token() {
     let signer = signer().with_operator_ca(b"certificate");
     let spec = built(full(), &signer, 1).pod.unwrap().spec.unwrap();

@@ -54,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) key: Option<Arc<SigningKey>>,
     pub(crate) clock: Option<Clock>,
     pub(crate) api_server: Option<IpAddr>,
+    /// Whether the test passes for someone outside of the pod, who scrapes.
+    pub(crate) outside: bool,
     pub(crate) policy: Box<dyn Fn(&mut Value) + Send + Sync>,
 }
 
@@ -70,6 +72,7 @@ impl Default for Setup {
             key: None,
             clock: None,
             api_server: None,
+            outside: false,
             policy: Box::new(|_| {}),
         }
     }
@@ -91,6 +94,7 @@ pub(crate) struct World {
     pub(crate) inbound: SocketAddr,
     pub(crate) health: SocketAddr,
     pub(crate) proxy: Option<SocketAddr>,
+    pub(crate) metrics: Option<SocketAddr>,
     key: Arc<SigningKey>,
     stop: Option<oneshot::Sender<()>>,
     running: Option<JoinHandle<()>>,
@@ -349,9 +353,11 @@ impl World {
             vault: Seams::system()?.vault,
             clock: setup.clock.unwrap_or_else(|| Seams::system().unwrap().clock),
             api_server: setup.api_server,
+            is_own: if setup.outside { Arc::new(|_| false) } else { Seams::system()?.is_own },
         };
         let egress = Egress::start(config, seams).await?;
         let (inbound, health, proxy) = (egress.inbound(), egress.health(), egress.proxy());
+        let metrics = egress.metrics();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(egress.run(async {
             let _asked = stopped.await;
@@ -370,6 +376,7 @@ impl World {
             inbound,
             health,
             proxy,
+            metrics,
             key,
             stop: Some(stop),
             running: Some(running),
