@@ -28,12 +28,9 @@ impl Follower {
         let (publish, feed) = watch::channel(Arc::new(policy));
         let fresh = Arc::new(Freshness::new(boot_clock()));
         let mut background = JoinSet::new();
-        background.spawn(operator::follow(
-            config.operator,
-            Arc::new(config.policy),
-            Arc::new(publish),
-            fresh,
-        ));
+        let (policy, publish) = (Arc::new(config.policy), Arc::new(publish));
+        let control_plane = Arc::new(ControlPlane::new(config.operator.host(), None));
+        background.spawn(operator::follow(config.operator, policy, publish, fresh, control_plane));
         Ok(Self { feed, _background: background })
     }
 

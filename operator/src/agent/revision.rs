@@ -22,6 +22,8 @@ use super::validate::ValidatedAgent;
 pub const REVISION: &str = "redoubt.dev/revision";
 /// How many revisions of an Agent are kept.
 pub const KEPT: usize = 10;
+/// Most revisions that are remembered as asked for.
+const ASKED_MAX: usize = 65_536;
 /// Characters of the digest that are in the name.
 const IN_NAME: usize = 16;
 
@@ -67,6 +69,10 @@ impl Records {
         if there.iter().any(|revision| revision.name_any() == name) {
             asked.remove(&uid);
         } else {
+            // Agents that went before the watch told are still here.
+            if asked.len() >= ASKED_MAX {
+                asked.clear();
+            }
             asked.insert(uid, Known { name, number: wanted.spec.revision });
         }
     }

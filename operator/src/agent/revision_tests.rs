@@ -108,7 +108,7 @@ fn a_number_is_taken_though_the_answer_is_lost() {
         build(&agent_with("a", |agent| agent.metadata.uid = Some("uid-2".into())), &[]).spec.revision,
         1
     );
-    let there = PartialObjectMeta { metadata: second.metadata.clone(), ..Default::default() };
+    let there: PartialObjectMeta<AgentPolicyRevision> = object(json!({ "metadata": second.metadata }));
     records.ask(&other, &second, &[Arc::new(there)]);
     assert_eq!(build(&plain, &[]).spec.revision, 1, "what the watch tells of is not kept twice");
     records.ask(&plain, &first, &[]);
