@@ -25,6 +25,7 @@ pub const REASONS: &[&str] = &[
     "CertificateNotTrusted",
     "ConnectFailed",
     "ConnectTimeout",
+    "ControlPlaneNotReachable",
     "CredentialHeader",
     "CredentialInRequest",
     "CredentialParameter",

@@ -29,6 +29,7 @@ pub const REFERRED: &[&str] = &[
 pub const WATCHED: &[&str] = &[
     "Agent",
     "AgentPolicyRevision",
+    "BreakGlass",
     "ClusterAgentPolicy",
     "ClusterTool",
     "ConfigMap",

@@ -12,9 +12,9 @@ use kube::runtime::controller;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::Notify;
 
-/// Most references that are given for the sake of many and not visited yet. Visits are debounced, so a few times what is
-/// visited at a time.
-const MANY_AT_A_TIME: usize = 256;
+/// Most references that are given for the sake of many and not visited yet: a single one waits for no more than these. Visits
+/// are debounced, so it is more than what is visited at a time.
+const MANY_AT_A_TIME: usize = 32;
 
 /// Namespace and name.
 type Key = (Option<String>, String);
@@ -76,10 +76,14 @@ impl<K: Resource<DynamicType = ()> + 'static> Pending<K> {
         self.changed.notify_one();
     }
 
-    /// Adds a reference unless it is waiting among the many.
+    /// Adds a reference: among the many if it is one of those already, so that what comes of a change of many does not
+    /// overtake.
     pub fn remind(&self, reference: ObjectRef<K>) {
         let mut waiting = self.lock();
-        if !waiting.many.contains(&reference) {
+        let key = (reference.namespace.clone(), reference.name.clone());
+        if waiting.many.contains(&reference) || waiting.given.contains(&key) {
+            waiting.many.insert(reference);
+        } else {
             waiting.single.insert(reference);
         }
         drop(waiting);
@@ -199,7 +203,9 @@ mod tests {
         assert_eq!(stream.next().now_or_never().unwrap().unwrap().name, "new");
         let last = pending.lock().many.iter().next().unwrap().clone();
         pending.remind(last);
-        assert!(stream.next().now_or_never().is_none(), "it has its place among the many");
+        pending.remind(given.last().unwrap().clone());
+        assert!(stream.next().now_or_never().is_none(), "they have their place among the many");
+        assert_eq!(pending.len(), 4);
         let of_single: Visit = Ok((reference("new"), ()));
         pending.visited(&of_single);
         assert!(stream.next().now_or_never().is_none());
@@ -217,6 +223,7 @@ mod tests {
             assert!(stream.next().now_or_never().unwrap().unwrap().name.starts_with("many-"));
         }
         assert!(stream.next().now_or_never().is_none());
+        assert_eq!(pending.len(), 1);
     }
 
     #[tokio::test]
