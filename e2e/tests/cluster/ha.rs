@@ -200,7 +200,8 @@ fn a_stopped_leader_writes_nothing_after_losing_the_lease() {
     // Agents come until after it is stopped, so that it is stopped in the midst of its work however quick it is.
     let (stopping, stopped) = mpsc::channel::<()>();
     let (made, at_the_stop) = std::thread::scope(|scope| {
-        let maker = scope.spawn(|| {
+        let agents = &agents;
+        let maker = scope.spawn(move || {
             for batch in 0.. {
                 let last = stopped.try_recv() == Err(TryRecvError::Disconnected);
                 agents.make(&names(&format!("agent-{batch}"), BATCH));
