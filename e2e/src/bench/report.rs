@@ -19,6 +19,19 @@ pub struct Figure {
     pub target: Option<f64>,
 }
 
+impl Figure {
+    fn line(&self) -> String {
+        let Self { scenario, subject, figure, value, target } = self;
+        let target = match *target {
+            Some(target) if *value <= target => format!("target {target}: met"),
+            Some(target) => format!("target {target}: MISSED"),
+            None => String::new(),
+        };
+        let value = format!("{value:.3}");
+        format!("{scenario:8} {subject:8} {figure:48} {value:>12}  {target}")
+    }
+}
+
 /// All figures of a run.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
@@ -33,7 +46,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds a figure.
+    /// Adds a figure, and tells it at once: a run takes long, and may not come to its end.
     pub fn add(
         &mut self,
         scenario: &'static str,
@@ -42,7 +55,12 @@ impl Report {
         value: f64,
         target: Option<f64>,
     ) {
-        self.figures.push(Figure { scenario, subject, figure: figure.into(), value, target });
+        let figure = Figure { scenario, subject, figure: figure.into(), value, target };
+        #[allow(clippy::print_stderr, reason = "progress of a long run")]
+        {
+            eprintln!("{}", figure.line());
+        }
+        self.figures.push(figure);
     }
 
     /// For a person.
@@ -50,17 +68,7 @@ impl Report {
     pub fn table(&self) -> String {
         let mut out = format!("commit {}, {}\nsimulated: {}\n\n", self.commit, self.machine, self.simulated);
         for row in &self.figures {
-            let target = match row.target {
-                Some(target) if row.value <= target => format!("target {target}: met"),
-                Some(target) => format!("target {target}: MISSED"),
-                None => String::new(),
-            };
-            let value = format!("{:.3}", row.value);
-            let _ = writeln!(
-                out,
-                "{:8} {:8} {:48} {:>12}  {target}",
-                row.scenario, row.subject, row.figure, value
-            );
+            let _ = writeln!(out, "{}", row.line());
         }
         out
     }
