@@ -31,7 +31,7 @@ pub fn announce<'a>(news: &[&'a Condition]) -> Option<Announcement<'a>> {
     let (mut warnings, others): (Vec<&Condition>, Vec<&Condition>) =
         told.partition(|condition| is_warning(condition));
     // A step on the way is told with the end of the way.
-    if warnings.is_empty() && !others.iter().any(|condition| condition.type_ == kind::READY) {
+    if warnings.is_empty() && !others.iter().any(|condition| is_end(condition)) {
         return None;
     }
     warnings.sort_by_key(|condition| condition.type_ != kind::POLICY_DRIFT);
@@ -41,6 +41,12 @@ pub fn announce<'a>(news: &[&'a Condition]) -> Option<Announcement<'a>> {
         reason: &ordered.first()?.reason,
         note: ordered.iter().map(|condition| line(condition)).collect::<Vec<_>>().join("; "),
     })
+}
+
+/// Whether it tells that all is as wanted.
+fn is_end(condition: &Condition) -> bool {
+    let is_suspended = condition.reason == Reason::Suspended.as_str();
+    condition.type_ == kind::READY && (condition.status == "True" || is_suspended)
 }
 
 fn is_warning(condition: &Condition) -> bool {
@@ -82,6 +88,8 @@ mod tests {
             ]
         };
         check(&started(Verdict::unknown(Reason::Starting, "r")), None);
+        check(&started(Verdict::no(Reason::Starting, "r")), None);
+        check(&started(Verdict::no(Reason::Replacing, "r")), None);
         check(
             &started(Verdict::yes(Reason::Ready, "r")),
             Some((false, "Ready", "Ready is True: r; Programmed is True: p; Accepted is True: a")),
