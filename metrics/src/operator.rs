@@ -14,17 +14,11 @@ pub const VISITED: &[&str] = &[
     "Tool",
     "VaultConnection",
 ];
-/// Kinds that are visited but Agent.
-pub const REFERRED: &[&str] = &[
-    "ClusterAgentPolicy",
-    "ClusterTool",
-    "EgressPolicy",
-    "HostSet",
-    "IsolationClass",
-    "SecretBinding",
-    "Tool",
-    "VaultConnection",
-];
+/// Kinds that are visited but Agent, which is the first.
+pub const REFERRED: &[&str] = match VISITED {
+    [_, referred @ ..] => referred,
+    [] => &[],
+};
 /// Kinds that are watched.
 pub const WATCHED: &[&str] = &[
     "Agent",

@@ -189,8 +189,8 @@ fn decide(context: &Context, agent: &Agent, signer: &Signer, now: Timestamp) -> 
             .map_err(|error| vec![cannot_build(agent, &error)])
     });
     if let Ok((_, children)) = &built {
-        let map = Arc::new(children.config_map.clone());
-        world.hub.issue(&context.fence, &(namespace, name), &map, observed.config_map.as_deref());
+        let present = observed.config_map.as_deref();
+        world.hub.issue(&context.fence, &(namespace, name), &children.config_map, present);
     }
     Decided { observed, report, built }
 }

@@ -83,7 +83,9 @@ impl Stream {
 
 /// Whether two ConfigMaps hold the same policy under the same keys.
 fn is_same(one: &ConfigMap, other: &ConfigMap) -> bool {
-    let of = |map: &ConfigMap, key: &str| map.data.as_ref().and_then(|data| data.get(key).cloned());
+    fn of<'a>(map: &'a ConfigMap, key: &str) -> Option<&'a String> {
+        map.data.as_ref()?.get(key)
+    }
     [ENVELOPE_KEY, ANNOUNCEMENTS_KEY].iter().all(|key| of(one, key) == of(other, key))
 }
 
@@ -111,7 +113,7 @@ impl Hub {
     pub fn turn(&self, namespace: &str, agent: &str) -> Turn<'_> {
         let mut hasher = DefaultHasher::new();
         (namespace, agent).hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % 64).unwrap_or_default();
+        let place = usize::try_from(hasher.finish()).unwrap_or_default() % TURNS;
         let [first, ..] = &self.turns;
         let turn = self.turns.get(place).unwrap_or(first);
         Turn(turn.lock().unwrap_or_else(PoisonError::into_inner))
@@ -119,7 +121,7 @@ impl Hub {
 
     /// Sends a policy to its Agent's stream before the API server has it, while `fence` lets this replica write. `map` is the
     /// ConfigMap that is going to be written, `present` the one that is known.
-    pub fn issue(&self, fence: &Fence, agent: &Key, map: &Arc<ConfigMap>, present: Option<&ConfigMap>) {
+    pub fn issue(&self, fence: &Fence, agent: &Key, map: &ConfigMap, present: Option<&ConfigMap>) {
         let mut inner = self.lock();
         if !fence.holds() {
             return;
@@ -128,10 +130,11 @@ impl Hub {
             inner.issued.remove(agent);
             return;
         }
-        inner.issued.insert(agent.clone(), Arc::clone(map));
+        let map = Arc::new(map.clone());
         if let Some(stream) = inner.streams.get(agent) {
-            stream.offer(Some(Arc::clone(map)));
+            stream.offer(Some(Arc::clone(&map)));
         }
+        inner.issued.insert(agent.clone(), map);
     }
 
     /// What was issued for an Agent and is not known to be written.
